@@ -1,0 +1,44 @@
+"""What an error is: one class per fact, told in English and Arabic, with a stable machine code.
+
+    PulseError
+    ├── infra.settings.InvalidSetting
+    ├── infra.database.DatabaseUnavailable      503
+    ├── infra.redis.RedisUnavailable            503
+    ├── quotas.*                                401, 402, 404, 409
+    ├── providers.types.ProviderError           (a job's reason to fail)
+    ├── workers.*                               400, 404, 422
+    └── api.problems.*                          400, 404, 405, 413, 415
+
+The class name is the code (`QuotaExceeded` -> `quota_exceeded`), the docstring is the English text, `ar` is the
+Arabic text and `status` the HTTP status. Both texts are `str.format` templates over the keyword arguments.
+"""
+
+import re
+from typing import ClassVar
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+class PulseError(Exception):
+    """Something went wrong."""
+
+    ar: ClassVar[str] = "حدث خطأ ما."
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "pulse_error"
+    #: Facts that fill the texts but are no members of the problem.
+    hidden: ClassVar[frozenset[str]] = frozenset()
+    facts: dict[str, object]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.code = _WORD_START.sub("_", cls.__name__).lower()
+
+    def __init__(self, **facts: object) -> None:
+        """Keep the `facts`: they fill the texts and are shown as members of the problem (`field`, `remaining`, ...)."""
+        self.facts = facts
+        super().__init__(self.text("en"))
+
+    def text(self, language: str) -> str:
+        """Return the message in `language` ("ar"; anything else is English), its placeholders filled from the facts."""
+        template = self.ar if language == "ar" else " ".join((type(self).__doc__ or "").split())
+        return template.format(**self.facts)

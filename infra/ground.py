@@ -1,0 +1,51 @@
+"""The ground under one process: its settings, database, Redis, queue and streams, opened and closed together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from infra import redis as road
+from infra.database import Database
+from infra.queue import Queue
+from infra.settings import Settings
+from infra.streams import Streams
+
+
+class Ground(Struct, frozen=True, kw_only=True):
+    """What every floor above stands on."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    queue: Queue
+    streams: Streams
+
+
+def lay(settings: Settings) -> Ground:
+    """Build the ground; nothing is connected until it is used."""
+    redis = road.connect(settings)
+    return Ground(
+        settings=settings,
+        database=Database(settings),
+        redis=redis,
+        queue=Queue(redis),
+        streams=Streams(redis, settings.stream_keep_s),
+    )
+
+
+async def leave(ground: Ground) -> None:
+    """Close every connection of the ground."""
+    await ground.redis.aclose()
+    await ground.database.close()
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Ground]:
+    """Build a ground for the length of a block."""
+    ground = lay(settings)
+    try:
+        yield ground
+    finally:
+        await leave(ground)

@@ -1,0 +1,66 @@
+"""What was asked and what became of it: jobs, and the idempotency keys under which they were submitted."""
+
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from infra.models.base import Document, Id, Moment, Now, Table
+
+STATES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
+LIVE = ("queued", "running")
+
+
+class Job(Table):
+    """One request to make something. Written by `workers/lifecycle.py` alone."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"state IN {STATES}", name="state"),
+        Index("ix_jobs_account_id_id", "account_id", text("id DESC")),
+        # What the tender walks: only the few jobs that are not over.
+        Index("ix_jobs_live", "id", postgresql_where=text(f"state IN {LIVE}")),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
+
+    id: Mapped[Id]
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    #: The request as it was decoded, with `auto` choices resolved.
+    spec: Mapped[Document]
+    #: The caller's own labels, given back as they came.
+    labels: Mapped[Document] = mapped_column(server_default=text("'{}'"))
+    #: Fencing token: counted up by every claim; only its holder may write.
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: Failures so far; a shutdown or a lost lease is none.
+    tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    created_at: Mapped[Now]
+    #: Not to be claimed before this moment (a retry's backoff).
+    run_at: Mapped[Now]
+    started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+    cancel_requested_at: Mapped[Moment | None]
+    #: What a room needs to resume, and what was used so far.
+    checkpoint: Mapped[Document | None]
+    result: Mapped[Document | None]
+    #: `{code, en, ar, ...}` of a failed job.
+    error: Mapped[Document | None]
+    #: Units charged per meter, set once with the terminal state.
+    charged: Mapped[Document | None]
+    #: What the last attempt said, compacted (`workers/transcript.py`).
+    transcript: Mapped[Document | None]
+
+
+class IdempotencyKey(Table):
+    """A caller's own name for a submission, so that sending it twice makes one job."""
+
+    __tablename__ = "idempotency_keys"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: SHA-256 of the route and the decoded request: the same key with another request is refused.
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
+    job_id: Mapped[UUID]
+    created_at: Mapped[Now]
+    expires_at: Mapped[Moment] = mapped_column(index=True)

@@ -1,0 +1,171 @@
+"""What an operator may set: one frozen Struct, read once from `PULSE_*` variables, refused by name when wrong."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from infra.errors import PulseError
+
+PREFIX = "PULSE_"
+ROOT = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRET = "for-development-only-change-me"  # noqa: S105 (production refuses this very value)
+_SHORTEST_SECRET = 32
+
+
+class InvalidSetting(PulseError):
+    """{key}: {reason}"""
+
+    ar = "{key}: قيمة غير صالحة ({reason})"
+    status = 500
+
+
+def _text(description: str) -> Meta:
+    return Meta(description=description)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting; the variable of a field is `PULSE_` and its name in capitals (docs/settings.md is this table)."""
+
+    env: Annotated[
+        Literal["development", "test", "production"],
+        _text("`production` refuses every stand-in and default secret."),
+    ] = "development"
+    home: Annotated[str, _text("Folder of the embedded servers' data; relative to the project's folder.")] = ".pulse"
+    host: Annotated[str, _text("Address that the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port of the API; `make run` takes the next free one.")] = (
+        8000
+    )
+    database_url: Annotated[
+        str, _text("PostgreSQL 18 to use, `postgresql://user:password@host/name`; empty: the embedded one.")
+    ] = ""
+    database_pool: Annotated[int, Meta(ge=1, le=200, description="Database connections a process may open.")] = 10
+    redis_url: Annotated[
+        str,
+        _text("Redis 7+ or Valkey 8+ to use, `redis://...`, `rediss://...` or `unix://...`; empty: the embedded one."),
+    ] = ""
+    secret: Annotated[
+        str, _text("Key of the HMAC under which API keys are kept; 32 characters or more in production.")
+    ] = DEVELOPMENT_SECRET
+    body_limit_bytes: Annotated[int, Meta(ge=1024, description="Largest request body; more is answered 413.")] = (
+        1_048_576
+    )
+    heartbeat_s: Annotated[
+        float, Meta(gt=0, le=60, description="Seconds of silence after which an event stream sends a comment.")
+    ] = 15.0
+    stream_keep_s: Annotated[
+        int, Meta(ge=1, description="Seconds that a finished job's events stay in Redis; PostgreSQL serves them after.")
+    ] = 900
+    max_tries: Annotated[int, Meta(ge=1, le=20, description="Failed tries after which a job is given up.")] = 3
+    retry_base_s: Annotated[
+        float, Meta(gt=0, description="Longest wait before the first retry; doubled each time, with full jitter.")
+    ] = 2.0
+    retry_max_s: Annotated[float, Meta(gt=0, description="Longest wait before any retry.")] = 60.0
+    lease_s: Annotated[
+        float, Meta(ge=2, description="Seconds after which a silent worker's jobs are given to another.")
+    ] = 15.0
+    grace_s: Annotated[
+        float, Meta(ge=0, description="Seconds a worker told to stop gives its running jobs before it hands them back.")
+    ] = 110.0
+    tend_every_s: Annotated[float, Meta(gt=0, description="Seconds between two rounds of the tender.")] = 5.0
+    chat_slots: Annotated[int, Meta(ge=1, description="Chat jobs that one worker process runs at a time.")] = 8
+    chat_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a chat job may run.")] = 300.0
+    openai_api_key: Annotated[
+        str, _text("Key of OpenAI or of a compatible server; `OPENAI_API_KEY` is read where this is not set.")
+    ] = ""
+    openai_base_url: Annotated[
+        str, _text("Any OpenAI-compatible server, such as `http://127.0.0.1:11434/v1`; empty: OpenAI itself.")
+    ] = ""
+    openai_model: Annotated[str, _text("Model that the OpenAI-compatible server offers.")] = "gpt-6-luna"
+    local_port: Annotated[int, Meta(ge=1, le=65535, description="Port of the local model's server.")] = 8091
+    local_gguf: Annotated[
+        str, _text("GGUF file that the local model's server loads; empty: the SmolLM2 of the wheel.")
+    ] = ""
+    local_threads: Annotated[int, Meta(ge=0, description="Threads of the local model; 0: one per core.")] = 0
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text("Least severe log line shown.")] = "info"
+    url: Annotated[str, _text("Where the `pulse` command finds the API; empty: the studio running here.")] = ""
+    api_key: Annotated[str, _text("Key that the `pulse` command uses; empty: the one `make run` printed.")] = ""
+
+    @property
+    def folder(self) -> Path:
+        """The absolute folder of the embedded servers' data."""
+        return (ROOT / self.home).resolve()
+
+    @property
+    def cloud(self) -> bool:
+        """Whether chat goes to an OpenAI-compatible server rather than to the local model."""
+        return bool(self.openai_api_key or self.openai_base_url)
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field: `lease_s` -> `PULSE_LEASE_S`."""
+    return PREFIX + field.upper()
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environ` (the process's own by default).
+
+    An empty value counts as not set. Raises `InvalidSetting` naming the key: one that is unknown, one whose value
+    does not fit, or, in production, one that still has a stand-in's value.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {variable(field.name): field.name for field in msgspec.structs.fields(Settings)}
+    given: dict[str, str] = {}
+    for key, value in environ.items():
+        if key.startswith(PREFIX) and value:
+            if key not in fields:
+                raise InvalidSetting(key=key, reason=_did_you_mean(key, list(fields)))
+            given[fields[key]] = value
+    if environ.get("OPENAI_API_KEY"):
+        given.setdefault("openai_api_key", environ["OPENAI_API_KEY"])
+    settings = Settings()
+    for field, value in given.items():
+        # One at a time, so that the error can name the variable whatever msgspec calls the place.
+        try:
+            checked = msgspec.convert({field: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at ")[0]
+            raise InvalidSetting(key=variable(field), reason=f"{reason} (it is {value!r})") from None
+        settings = msgspec.structs.replace(settings, **{field: getattr(checked, field)})
+    if settings.env == "production":
+        _refuse_stand_ins(settings)
+    return settings
+
+
+def _did_you_mean(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return "no such setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _refuse_stand_ins(settings: Settings) -> None:
+    refusals = {
+        "database_url": "the embedded PostgreSQL is for development" if not settings.database_url else "",
+        "redis_url": "the embedded Valkey is for development" if not settings.redis_url else "",
+        "secret": "the default is public" if settings.secret == DEVELOPMENT_SECRET else "",
+        "openai_api_key": "the local model is for development; set this or PULSE_OPENAI_BASE_URL"
+        if not settings.cloud
+        else "",
+    }
+    if not refusals["secret"] and len(settings.secret) < _SHORTEST_SECRET:
+        refusals["secret"] = f"shorter than {_SHORTEST_SECRET} characters"
+    for field, reason in refusals.items():
+        if reason:
+            raise InvalidSetting(key=variable(field), reason=f"{reason}, and PULSE_ENV is production")
+
+
+def table() -> str:
+    """Return the Markdown table of every setting: variable, default and meaning (docs/settings.md holds it)."""
+    described = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for field in msgspec.structs.fields(Settings):
+        meaning = described[field.name]["description"]
+        rows.append(f"| `{variable(field.name)}` | {_shown(field.default)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(default: object) -> str:
+    return f"`{default}`" if default != "" else "empty"

@@ -1,0 +1,111 @@
+"""What every test may ask for: real servers, a fresh database of its own, an account with a key, and a vendor."""
+
+import itertools
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import msgspec
+import pytest
+from litestar import Litestar
+from redis import Redis
+
+from api.app import create_app
+from infra import embedded, schema, telemetry
+from infra import ground as grounds
+from infra.ground import Ground
+from infra.models import Account
+from infra.settings import Settings
+from quotas import accounts, keys
+from tests.support.serving import serving
+from tests.support.vendor import Vendor
+
+
+@pytest.fixture(scope="session")
+def servers() -> Generator[Settings]:
+    """A real PostgreSQL with a migrated database to copy, and a real Valkey, for the whole run."""
+    # pytest's own folders are too deep for a unix socket's path.
+    with tempfile.TemporaryDirectory(prefix="pulse-tests-") as folder:
+        settings = Settings(env="test", home=folder)
+        telemetry.configure(settings, "tests")
+        with embedded.Servers(settings):
+            schema.migrate(settings)
+            yield settings
+
+
+async def _admin(servers: Settings, statement: str) -> None:
+    url = embedded.database_url(servers).replace("+asyncpg", "").replace("/pulse?", "/postgres?")
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def vendor() -> AsyncGenerator[Vendor]:
+    """A server on loopback that speaks the OpenAI wire, as a test scripts it."""
+    async with Vendor.serving() as served:
+        yield served
+
+
+@pytest.fixture
+async def settings(servers: Settings, vendor: Vendor, tmp_path: Path) -> AsyncGenerator[Settings]:
+    """Settings that point at a fresh database, an empty Valkey and the vendor's model `wire-1`."""
+    name = f"pulse_test_{next(_numbers)}"
+    await _admin(servers, f"CREATE DATABASE {name} TEMPLATE pulse")
+    with Redis.from_url(embedded.redis_url(servers)) as redis:  # pyright: ignore[reportUnknownMemberType]
+        redis.flushall()  # pyright: ignore[reportUnknownMemberType]
+    yield msgspec.structs.replace(
+        servers,
+        home=str(tmp_path),
+        database_url=embedded.database_url(servers).replace("/pulse?", f"/{name}?"),
+        redis_url=embedded.redis_url(servers),
+        openai_base_url=vendor.url,
+        openai_model="wire-1",
+        retry_base_s=0.01,
+        tend_every_s=0.2,
+    )
+    await _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def ground(settings: Settings) -> AsyncGenerator[Ground]:
+    """The ground on these settings."""
+    async with grounds.opened(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def account(ground: Ground) -> Account:
+    """An account on the default plan."""
+    async with ground.database.begin() as session:
+        return await accounts.create(session, "layla@example.com")
+
+
+@pytest.fixture
+async def key(ground: Ground, account: Account) -> str:
+    """An API key of `account`."""
+    async with ground.database.begin() as session:
+        return await keys.issue(session, ground.settings, account.id, name="test")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> Litestar:
+    """The API."""
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app: Litestar, key: str) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of the served API that speaks for `account`."""
+    async with (
+        serving(app) as url,
+        httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client,
+    ):
+        yield client

@@ -1,0 +1,39 @@
+"""The API behind its real server, on a real port of loopback, in the test's own event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import httpx2
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from litestar import Litestar
+
+
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@asynccontextmanager
+async def serving(app: Litestar) -> AsyncGenerator[str]:
+    """Serve `app` for the length of a block; gives its address."""
+    port = free_port()
+    server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
+    running = asyncio.create_task(server.serve())
+    url = f"http://127.0.0.1:{port}"
+    async with asyncio.timeout(10), httpx2.AsyncClient(base_url=url) as client:
+        while True:
+            try:
+                await client.get("/healthz")
+                break
+            except httpx2.TransportError:
+                await asyncio.sleep(0.01)
+    try:
+        yield url
+    finally:
+        server.stop()
+        await running

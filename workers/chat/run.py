@@ -1,0 +1,77 @@
+"""How a conversation is continued: the model's deltas are said as they come, and its own count is what is charged."""
+
+from infra.settings import Settings
+from providers import catalog
+from providers.types import ChatCall, Finish, TextDelta, Turn
+from workers import events
+from workers.chat.spec import Chat
+from workers.context import Made, Run
+
+
+def timeout_s(settings: Settings) -> float:
+    """Return the longest that one try may run."""
+    return settings.chat_timeout_s
+
+
+async def make(request: Chat, run: Run) -> Made:
+    """Ask the model and return its whole answer; raises `ProviderError`.
+
+    A second attempt starts over and says so: what a model would have said next cannot be known.
+    """
+    asked = request.input
+    model = catalog.resolve(run.settings, asked.model, field="input.model")
+    if run.job.attempt > 1:
+        await run.say(events.Restarted(attempt=run.job.attempt))
+    likely_input = sum(catalog.likely_tokens(message.content) for message in asked.messages)
+    text, finish = "", None
+    call = ChatCall(
+        model=model.id,
+        turns=[Turn(message.role, message.content) for message in asked.messages],
+        output_tokens=asked.max_output_tokens or model.output_tokens,
+        temperature=asked.temperature,
+    )
+    async for chunk in run.vendors.chat(model.vendor).stream(call):
+        match chunk:
+            case TextDelta(piece):
+                text += piece
+                await run.say(events.Delta(text=piece))
+                run.record(_made(model, text, _estimate(model, likely_input, text, "canceled")))
+            case Finish():
+                finish = chunk
+    assert finish is not None, "a vendor's stream ends with Finish or raises"
+    usage = _estimate(model, likely_input, text, finish.reason)
+    if finish.input_tokens is not None and finish.output_tokens is not None:
+        usage = events.Usage(
+            model=model.id,
+            input_tokens=finish.input_tokens,
+            output_tokens=finish.output_tokens,
+            finish_reason=finish.reason,
+        )
+    await run.say(usage)
+    return _made(model, text, usage)
+
+
+def _estimate(model: catalog.Model, input_tokens: int, text: str, reason: str) -> events.Usage:
+    return events.Usage(
+        model=model.id,
+        input_tokens=input_tokens,
+        output_tokens=catalog.likely_tokens(text),
+        finish_reason=reason,
+        estimated=True,
+    )
+
+
+def _made(model: catalog.Model, text: str, usage: events.Usage) -> Made:
+    return Made(
+        result={
+            "text": text,
+            "model": model.id,
+            "finish_reason": usage.finish_reason,
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "estimated": usage.estimated,
+            },
+        },
+        used={"chat_tokens": model.units(usage.input_tokens, usage.output_tokens)},
+    )

@@ -1,0 +1,127 @@
+"""What a room is given to make one job with: `Run` says its events in order and remembers what was used and made."""
+
+import asyncio
+
+import structlog
+from msgspec import Struct
+
+from infra import backoff
+from infra import redis as road
+from infra.ground import Ground
+from infra.models import Document, Job
+from infra.settings import Settings
+from infra.streams import Fenced
+from providers.vendors import Vendors
+from workers import events, transcript
+
+log = structlog.stdlib.get_logger()
+_LONGEST_WAIT_S = 2.0
+
+
+class LostLease(Exception):
+    """Another attempt runs this job: this one must stop without a word."""
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """What a room made: the job's `result`, and the units `used` per meter."""
+
+    result: Document
+    used: dict[str, int]
+
+
+class Run:
+    """One try of one job."""
+
+    def __init__(self, job: Job, ground: Ground, vendors: Vendors) -> None:
+        """Speak for `job` at the attempt that its row says."""
+        self.job = job
+        self.vendors = vendors
+        self.cancel_requested = False
+        self.lost = False
+        #: What would be kept and charged if the job were stopped now; set by `record`.
+        self.so_far: Made | None = None
+        self._streams = ground.streams
+        self._settings = ground.settings
+        self._unsaid: list[events.Said] = []
+        self._said: list[bytes] = []
+        self._sent = 0
+        self._flusher: asyncio.Task[None] | None = None
+        self._making: asyncio.Task[Made] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The process's settings."""
+        return self._settings
+
+    async def say(self, said: events.Said) -> None:
+        """Say something to whoever follows the job. Returns at once: deltas gather while an append is in flight.
+
+        Raises `LostLease` when another attempt has spoken.
+        """
+        if self.lost:
+            raise LostLease
+        last = self._unsaid[-1] if self._unsaid else None
+        if isinstance(said, events.Delta) and isinstance(last, events.Delta):
+            self._unsaid[-1] = events.Delta(text=last.text + said.text)
+        else:
+            self._unsaid.append(said)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+
+    def record(self, so_far: Made) -> None:
+        """Note what would be kept and charged if the job were stopped now."""
+        self.so_far = so_far
+
+    async def work(self, making: "asyncio.Task[Made]") -> Made:
+        """Wait for the room's task, which `cancel` and a lost lease can stop."""
+        self._making = making
+        if self.cancel_requested or self.lost:  # told before there was a task to stop
+            self._stop()
+        return await making
+
+    def cancel(self) -> None:
+        """Stop the room, because the account does not want the job any more."""
+        self.cancel_requested = True
+        self._stop()
+
+    def lose(self) -> None:
+        """Stop the room, because another attempt has the job."""
+        self.lost = True
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._making is not None:
+            self._making.cancel()
+
+    def transcript(self) -> Document:
+        """Return everything this attempt said, compacted for the job's row."""
+        return transcript.compact(self.job.attempt, self._encode())
+
+    async def end(self, terminal: events.Said, *, patience_s: float) -> None:
+        """Say the last event. A Redis that stays away longer than `patience_s` is left: PostgreSQL ends the stream."""
+        self._unsaid.append(terminal)
+        try:
+            async with asyncio.timeout(patience_s):
+                if self._flusher is not None:
+                    await self._flusher
+                await self._flush(over=True)
+        except TimeoutError:
+            log.warning("the last event stays unsaid", job=str(self.job.id))
+
+    def _encode(self) -> list[bytes]:
+        self._said += [events.encode(said) for said in self._unsaid]
+        self._unsaid = []
+        return self._said
+
+    async def _flush(self, *, over: bool = False) -> None:
+        failures = 0
+        while not self.lost and (self._unsaid or self._sent < len(self._said)):
+            said = self._encode()
+            try:
+                self._sent = await self._streams.append(self.job.id, self.job.attempt, said, self._sent, over=over)
+                failures = 0
+            except Fenced:
+                self.lose()
+            except road.AWAY:
+                failures += 1
+                await asyncio.sleep(backoff.wait_s(failures, base_s=0.05, most_s=_LONGEST_WAIT_S))

@@ -1,0 +1,107 @@
+"""What a job can say, told apart by `type`; each event is numbered by its stream id, not by itself."""
+
+import msgspec
+from msgspec import Struct
+
+from infra.models import Document
+
+
+class Said(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower, omit_defaults=True):
+    """One event of a job."""
+
+
+class Queued(Said, frozen=True):
+    """The job was admitted and waits."""
+
+
+class Started(Said, frozen=True):
+    """A worker took the job, for the `attempt`th time."""
+
+    attempt: int
+
+
+class Restarted(Said, frozen=True):
+    """The work began again from nothing: text said before this is void."""
+
+    attempt: int
+
+
+class Delta(Said, frozen=True):
+    """The next piece of text."""
+
+    text: str
+
+
+class Progress(Said, frozen=True):
+    """`done` of `total` steps of a `stage` are through."""
+
+    done: int
+    total: int
+    stage: str
+
+
+class Usage(Said, frozen=True):
+    """What the model counted, in its own tokens (`estimated` where it counted nothing), and why it stopped.
+
+    `finish_reason` is `stop`, `length` (the output cap), `filtered`, or `canceled`.
+    """
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    finish_reason: str
+    estimated: bool = False
+
+
+class Warning(Said, frozen=True):  # noqa: A001 (the event's name on the wire)
+    """Something that the viewer should know, by its stable code."""
+
+    code: str
+    detail: Document = {}
+
+
+class Succeeded(Said, frozen=True):
+    """The job is done; `charged` are units per meter."""
+
+    charged: dict[str, int]
+
+
+class Failed(Said, frozen=True):
+    """The job is given up: a stable code and the message in both languages. Nothing was charged."""
+
+    code: str
+    en: str
+    ar: str
+
+
+class Canceled(Said, frozen=True):
+    """The job was cancelled; what had been used until then was charged."""
+
+    charged: dict[str, int]
+
+
+class Expired(Said, frozen=True):
+    """The job was not started in time. Nothing was charged."""
+
+
+AnySaid = Queued | Started | Restarted | Delta | Progress | Usage | Warning | Succeeded | Failed | Canceled | Expired
+TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+class _Typed(Struct):
+    type: str
+
+
+def encode(said: Said) -> bytes:
+    """Return the event as JSON."""
+    return msgspec.json.encode(said)
+
+
+def decode(data: bytes) -> AnySaid:
+    """Read an event that `encode` wrote."""
+    return msgspec.json.decode(data, type=AnySaid)
+
+
+def type_of(data: bytes) -> str:
+    """Return an encoded event's type without decoding the rest."""
+    return msgspec.json.decode(data, type=_Typed).type

@@ -1,0 +1,9 @@
+"""Which kinds each pool runs: a pool is a queue and the worker processes that serve it."""
+
+#: pool -> the kinds it runs; one line of the Procfile each.
+POOLS: dict[str, tuple[str, ...]] = {"chat": ("chat",)}
+
+
+def of(kind: str) -> str:
+    """Return the pool that runs a kind."""
+    return next(pool for pool, kinds in POOLS.items() if kind in kinds)

@@ -1,0 +1,62 @@
+"""The HTTP floor: `create_app` builds everything one API process needs; nothing is global."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, get
+from litestar.exceptions import HTTPException
+from litestar.response import Redirect
+
+from api import docs, events, given, health, jobs, problems
+from infra import ground, settings, telemetry
+from infra.errors import PulseError
+from infra.settings import Settings
+from infra.streams import Hub
+
+
+@get("/", include_in_schema=False, status_code=302)
+async def index() -> Redirect:
+    """Lead a person who opens the address to the API's page."""
+    return Redirect("/docs")
+
+
+def create_app(configured: Settings) -> Litestar:
+    """Build the API on `configured`; it connects when it starts serving."""
+    laid = ground.lay(configured)
+    hub = Hub(laid.redis)
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        app.state.ground, app.state.hub = laid, hub
+        listening = asyncio.create_task(hub.run())
+        try:
+            yield
+        finally:
+            hub.close()
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await ground.leave(laid)
+
+    return Litestar(
+        route_handlers=[index, health.router(), jobs.router(), events.router(), docs.assets()],
+        lifespan=[lifespan],
+        dependencies=given.providers(),
+        exception_handlers={
+            PulseError: problems.on_fact,
+            HTTPException: problems.on_refusal,
+            Exception: problems.on_bug,
+        },
+        openapi_config=docs.config(),
+        logging_config=None,  # telemetry.configure has set it up
+        request_max_body_size=configured.body_limit_bytes,
+    )
+
+
+def create() -> Litestar:
+    """Build the API on the process's own settings: what the server calls."""
+    configured = settings.load()
+    telemetry.configure(configured, "api")
+    return create_app(configured)

@@ -1,0 +1,76 @@
+"""`/docs`: the OpenAPI document and the page that shows it, both without asking any other server."""
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Request, Router
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import (
+    create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
+)
+
+from workers import kinds
+
+_ASSETS = "/docs/assets"
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Pulse AI Studio: API</title>
+<link rel="icon" href="{_ASSETS}/favicon-32x32.png">
+<link rel="stylesheet" href="{_ASSETS}/swagger-ui.css">
+<div id="ui"></div>
+<script src="{_ASSETS}/swagger-ui-bundle.js"></script>
+<script>
+SwaggerUIBundle({{url: "/docs/openapi.json", dom_id: "#ui", deepLinking: true, persistAuthorization: true}})
+</script>
+</html>
+"""
+
+
+class _Document(JsonRenderPlugin):
+    """The document, with what may be submitted described by msgspec: Litestar's own leaves the tag `kind` out."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        specs: list[Any] = list(kinds.SPECS.values())
+        asked = functools.reduce(lambda one, other: one | other, specs)
+        (reference,), schemas = msgspec.json.schema_components([asked], ref_template="#/components/schemas/{name}")
+        openapi_schema["components"]["schemas"] |= schemas
+        openapi_schema["paths"]["/v1/jobs"]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": reference}},
+        }
+        return msgspec.json.encode(openapi_schema, enc_hook=str)
+
+
+class _Page(OpenAPIRenderPlugin):
+    """The page."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        return _PAGE.encode()
+
+
+def config() -> OpenAPIConfig:
+    """Return what the app is told about its document."""
+    return OpenAPIConfig(
+        title="Pulse AI Studio",
+        version="1",
+        description="Asynchronous jobs for AI generation. Errors are `application/problem+json` with a stable `code`.",
+        path="/docs",
+        components=Components(security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")}),
+        render_plugins=[_Page(path="/"), _Document(path="/openapi.json")],
+    )
+
+
+def assets() -> Router:
+    """Return the route of Swagger UI's files, from the wheel that carries them."""
+    spec = find_spec("swagger_ui_bundle")
+    assert spec is not None
+    assert spec.origin is not None
+    vendor = next(iter(sorted((Path(spec.origin).parent / "vendor").iterdir())))
+    return create_static_files_router(_ASSETS, [vendor], include_in_schema=False)

@@ -1,0 +1,199 @@
+"""`/v1/jobs`: submit, look, list, cancel."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, Parameter
+from msgspec import Struct
+
+from api import body, problems
+from infra.errors import PulseError
+from infra.ground import Ground
+from infra.models import LIVE, Account, Document, Job
+from quotas.ledger import Standing
+from workers import jobs, kinds, lifecycle
+
+# How soon it is worth asking for a job again, in seconds.
+_RETRY_AFTER_S = "1"
+
+
+class InvalidCursor(PulseError):
+    """{field}: this is not a cursor of a former page."""
+
+    ar = "{field}: هذه ليست علامة صفحة سابقة."
+    status = 400
+
+
+class InvalidLimit(PulseError):
+    """{field} must be a whole number from 1 to 100."""
+
+    ar = "يجب أن تكون قيمة {field} عددًا صحيحًا من 1 إلى 100."
+    status = 400
+
+
+class InvalidIdempotencyKey(PulseError):
+    """{field} must be 1 to 255 visible ASCII characters."""
+
+    ar = "يجب أن يتكوّن {field} من محرف إلى 255 محرفًا مرئيًا من ASCII."
+    status = 400
+
+
+class Urls(Struct, frozen=True, kw_only=True):
+    """Where to go on with a job."""
+
+    self: str
+    events: str
+    cancel: str
+
+
+class JobError(Struct, frozen=True, kw_only=True):
+    """Why a job failed: a stable code, and the text in the caller's language."""
+
+    code: str
+    detail: str
+
+
+class JobAnswer(Struct, frozen=True, kw_only=True):
+    """A job. `charged` are units per meter, there once it is over; `cancel_requested` while it is being stopped."""
+
+    id: UUID
+    kind: str
+    state: str
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested: bool
+    input: Document
+    metadata: Document
+    result: Document | None
+    error: JobError | None
+    charged: dict[str, int] | None
+    urls: Urls
+
+
+class SubmittedAnswer(Struct, frozen=True, kw_only=True):
+    """An admitted job, and how the meters that it draws on stand now."""
+
+    job: JobAnswer
+    quota: dict[str, Standing]
+
+
+class PageAnswer(Struct, frozen=True, kw_only=True):
+    """Jobs, newest first; `next_cursor` asks for the ones after them, none when these were the last."""
+
+    jobs: list[JobAnswer]
+    next_cursor: str | None
+
+
+def job_id(text: str) -> UUID:
+    """Read a job's id from a path; one that is none is a job that does not exist."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise jobs.JobNotFound from None
+
+
+def answer(request: Request[Any, Any, Any], job: Job) -> JobAnswer:
+    """Return the job as its account sees it."""
+    error = None
+    if job.error is not None:
+        error = JobError(code=job.error["code"], detail=job.error[problems.language(request)])
+    path = f"/v1/jobs/{job.id}"
+    return JobAnswer(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        attempt=job.attempt,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        cancel_requested=job.cancel_requested_at is not None,
+        input=job.spec["input"],
+        metadata=job.labels,
+        result=job.result,
+        error=error,
+        charged=job.charged,
+        urls=Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel"),
+    )
+
+
+def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise InvalidIdempotencyKey(field="Idempotency-Key")
+    return key
+
+
+def _polite(job: Job) -> dict[str, str]:
+    return {"Retry-After": _RETRY_AFTER_S} if job.state in LIVE else {}
+
+
+@post("/", status_code=202, summary="Submit a job")
+async def submit(
+    request: Request[Any, Any, Any], account: NamedDependency[Account], ground: NamedDependency[Ground]
+) -> Response[SubmittedAnswer]:
+    """Admit a job and answer at once; follow it by its `urls`. The most that it can cost is held until it ends."""
+    key = _idempotency_key(request)
+    asked = await body.read(request, kinds.SPECS)
+    submitted = await lifecycle.submit(ground, account, asked, idempotency_key=key)
+    job = answer(request, submitted.job)
+    headers = {"Location": job.urls.self, "Retry-After": _RETRY_AFTER_S}
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(SubmittedAnswer(job=job, quota=submitted.quota), headers=headers)
+
+
+@get("/{id:str}", summary="Get a job")
+async def show(
+    request: Request[Any, Any, Any],
+    id: FromPath[str],  # noqa: A002 (the name in the path)
+    account: NamedDependency[Account],
+    ground: NamedDependency[Ground],
+) -> Response[JobAnswer]:
+    """Return the job with its state and, once it is over, its result or error."""
+    async with ground.database.begin() as session:
+        job = await jobs.get(session, account.id, job_id(id))
+    return Response(answer(request, job), headers=_polite(job))
+
+
+@get("/", summary="List jobs")
+async def page(
+    request: Request[Any, Any, Any],
+    account: NamedDependency[Account],
+    ground: NamedDependency[Ground],
+    cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[str, Parameter(description="Jobs a page, 1 to 100.")] = "20",
+) -> PageAnswer:
+    """Return the account's jobs, newest first."""
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 100):
+        raise InvalidLimit(field="limit")
+    try:
+        before = UUID(cursor) if cursor is not None else None
+    except ValueError:
+        raise InvalidCursor(field="cursor") from None
+    async with ground.database.begin() as session:
+        found = await jobs.page(session, account.id, before=before, limit=int(limit) + 1)
+    shown = found[: int(limit)]
+    more = len(found) > len(shown)
+    return PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=str(shown[-1].id) if more else None)
+
+
+@post("/{id:str}/cancel", status_code=202, summary="Cancel a job")
+async def cancel(
+    request: Request[Any, Any, Any],
+    id: FromPath[str],  # noqa: A002 (the name in the path)
+    account: NamedDependency[Account],
+    ground: NamedDependency[Ground],
+) -> Response[JobAnswer]:
+    """Stop a job. Queued: it ends now and costs nothing. Running: what was used is charged, what was made is kept."""
+    job = await lifecycle.cancel(ground, account.id, job_id(id))
+    return Response(answer(request, job), headers=_polite(job))
+
+
+def router() -> Router:
+    """Return the routes."""
+    return Router("/v1/jobs", route_handlers=[submit, show, page, cancel], tags=["jobs"], security=[{"apiKey": []}])

@@ -1,0 +1,118 @@
+"""Every error as `application/problem+json` (RFC 9457): a stable code, and the text in the caller's language.
+
+`Accept-Language` chooses between Arabic and English; a caller that names neither, usually a program, gets English.
+"""
+
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from infra.errors import PulseError
+from infra.redis import AWAY, RedisUnavailable
+
+log = structlog.stdlib.get_logger()
+MEDIA_TYPE = "application/problem+json"
+# A caller may come back soon: these pass by themselves.
+_RETRY_AFTER_S = {429: "1", 503: "2"}
+
+
+class NoSuchRoute(PulseError):
+    """There is nothing at this address."""
+
+    ar = "لا يوجد شيء في هذا العنوان."
+    status = 404
+
+
+class MethodNotAllowed(PulseError):
+    """This address does not take that method."""
+
+    ar = "هذا العنوان لا يقبل هذه الطريقة."
+    status = 405
+
+
+class BodyTooLarge(PulseError):
+    """The request body is larger than {limit_bytes} bytes."""
+
+    ar = "حجم الطلب أكبر من {limit_bytes} بايت."
+    status = 413
+
+
+class BadRequest(PulseError):
+    """The request cannot be understood."""
+
+    ar = "تعذّر فهم الطلب."
+    status = 400
+
+
+class InternalServerError(PulseError):
+    """Something went wrong on our side. It has been noted."""
+
+    ar = "حدث خطأ من جانبنا، وقد سُجّل."
+    status = 500
+
+
+def language(request: Request[Any, Any, Any]) -> str:
+    """Return "ar" or "en", whichever `Accept-Language` wants more; "en" when it wants neither."""
+    best, best_weight = "en", 0.0
+    for choice in request.headers.get("accept-language", "").split(","):
+        name, _, parameter = choice.partition(";")
+        try:
+            weight = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        primary = name.strip().lower().partition("-")[0]
+        if primary in {"ar", "en"} and weight > best_weight:
+            best, best_weight = primary, weight
+    return best
+
+
+def respond(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:
+    """Return the answer to an error: its facts are members of the problem."""
+    chosen = language(request)
+    members = {key: value for key, value in error.facts.items() if key not in error.hidden}
+    problem = {
+        "type": f"urn:pulse:problem:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": error.status,
+        "code": error.code,
+        "detail": error.text(chosen),
+        **members,
+    }
+    headers = {"Content-Language": chosen, "Cache-Control": "no-store"}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="pulse"'
+    if error.status in _RETRY_AFTER_S:
+        headers["Retry-After"] = _RETRY_AFTER_S[error.status]
+    return Response(msgspec.json.encode(problem), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def on_fact(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:
+    """Answer an error of ours."""
+    return respond(request, error)
+
+
+def on_refusal(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answer an error of the framework, in our form."""
+    match error.status_code:
+        case 404:
+            return respond(request, NoSuchRoute())
+        case 405:
+            return respond(request, MethodNotAllowed())
+        case 413:
+            limit = request.route_handler.resolve_request_max_body_size()
+            return respond(request, BodyTooLarge(limit_bytes=limit))
+        case status if status < 500:
+            return respond(request, BadRequest())
+        case _:
+            return on_bug(request, error)
+
+
+def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer a bug: the caller learns that there is one, the log what it is. A Redis that is away is no bug."""
+    if isinstance(error, AWAY):
+        return respond(request, RedisUnavailable())
+    log.error("unhandled error", path=request.url.path, exc_info=error)
+    return respond(request, InternalServerError())

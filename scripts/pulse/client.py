@@ -1,0 +1,125 @@
+"""The studio's HTTP API as the command calls it: every call may be sent twice, so one that got no answer is."""
+
+import contextlib
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from infra import backoff
+from scripts.pulse.place import Place
+from scripts.pulse.problems import NotAStudio, Problem, StudioAway
+from scripts.pulse.words import Language
+
+_TRIES = 5
+_LONGEST_WAIT_S = 4.0
+#: These pass by themselves: a gateway without its API, or an API without its database.
+AWAY = frozenset({502, 503, 504})
+_CALL = httpx2.Timeout(30.0, connect=5.0)
+# A stream that lives says something at least every 60 s: the longest PULSE_HEARTBEAT_S there is.
+_STREAM = httpx2.Timeout(30.0, connect=5.0, read=75.0)
+
+
+class Client:
+    """One studio, one key."""
+
+    def __init__(self, place: Place, language: Language) -> None:
+        """Prepare; nothing is connected yet."""
+        self.url = place.url
+        headers = {"Accept-Language": language, "User-Agent": "pulse"}
+        if place.key:
+            headers["Authorization"] = f"Bearer {place.key}"
+        # A proxy that the environment names cannot reach this machine's own addresses.
+        self._http = httpx2.Client(base_url=place.url, headers=headers, timeout=_CALL, trust_env=not place.is_here)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, request: Mapping[str, object]) -> bytes:
+        """Submit a job and return the answer: a `Submitted`. However often it is sent, it makes one job."""
+        return self._call("POST", "/v1/jobs", body=request, headers={"Idempotency-Key": str(uuid.uuid4())})
+
+    def job(self, job_id: uuid.UUID) -> bytes:
+        """Return a `Job`."""
+        return self._call("GET", f"/v1/jobs/{job_id}")
+
+    def jobs(self, limit: int, cursor: str | None) -> bytes:
+        """Return a `Page`."""
+        query = f"?limit={limit}" + (f"&cursor={quote(cursor, safe='')}" if cursor else "")
+        return self._call("GET", f"/v1/jobs{query}")
+
+    def cancel(self, job_id: uuid.UUID) -> bytes:
+        """Ask for a job to be stopped and return it: a `Job`."""
+        return self._call("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def read[T](self, answer: bytes, expected: type[T]) -> T:
+        """Decode an answer; raises `NotAStudio` when it is not what a studio says."""
+        try:
+            return msgspec.json.decode(answer, type=expected)
+        except msgspec.DecodeError:
+            raise NotAStudio(url=self.url) from None
+
+    @contextmanager
+    def events(self, job_id: uuid.UUID, after: str) -> Generator[httpx2.EventSource]:
+        """Open the event stream of a job after an event id, or from the start for an empty one.
+
+        Raises `Problem` for a refusal and `httpx2.TransportError` when it cannot be had now.
+        """
+        headers = {"Last-Event-ID": after} if after else {}
+        with self._http.sse(f"/v1/jobs/{job_id}/events", headers=headers, timeout=_STREAM) as source:
+            if source.response.status_code in AWAY:
+                raise httpx2.ConnectError("the studio is not ready")
+            if not source.response.is_success:
+                source.response.read()
+                raise _problem(source.response)
+            yield source
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Raises `StudioAway` when nobody answers, `Problem` for a refusal."""
+        # Plain ASCII: what is no text at all (a lone surrogate) reaches the API, which names its field.
+        content = json.dumps(body).encode() if body is not None else None
+        headers = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+        for failures in itertools.count(1):
+            at_least_s = 0.0
+            try:
+                response = self._http.request(method, path, content=content, headers=headers)
+            except httpx2.TransportError as error:
+                if failures == _TRIES:
+                    raise StudioAway(url=self.url) from error
+            else:
+                if response.is_success:
+                    return response.content
+                if response.status_code not in AWAY or failures == _TRIES:
+                    raise _problem(response)
+                at_least_s = _retry_after_s(response)
+            time.sleep(max(at_least_s, backoff.wait_s(failures, base_s=0.25, most_s=_LONGEST_WAIT_S)))
+        raise AssertionError("the count has no end")
+
+
+def _retry_after_s(response: httpx2.Response) -> float:
+    told = response.headers.get("retry-after", "")
+    return min(float(told), _LONGEST_WAIT_S) if told.isdecimal() else 0.0
+
+
+def _problem(response: httpx2.Response) -> Problem:
+    with contextlib.suppress(msgspec.DecodeError):
+        members = msgspec.json.decode(response.content, type=dict[str, object])
+        if members.get("detail"):
+            return Problem(members)
+    # A gateway's own page, or somebody else's server.
+    status = response.status_code
+    return Problem({"code": f"http_{status}", "status": status, "detail": f"HTTP {status} {response.url}"})

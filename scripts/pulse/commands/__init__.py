@@ -1,0 +1,1 @@
+"""What may be typed: one file a command, each with its `command`."""

@@ -1,0 +1,1 @@
+"""What `pulse doctor` looks at: the machine, the servers, and the studio that runs on them."""

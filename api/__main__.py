@@ -1,29 +1,46 @@
-"""`python -m api`: the API on Granian."""
+"""`python -m api`: the API on Granian, in one process that ends its streams before it ends.
 
+Granian's own supervisor is left out: told to stop, its worker waits for every open connection before the app hears of
+it, and an event stream stays open for as long as its job runs; killed, it leaves a worker that goes on serving. More
+processes are more `python -m api`, each behind the same balancer.
+"""
+
+import asyncio
+import signal
 import sys
 
-from granian import Granian
+import uvloop
 from granian.constants import Interfaces
+from granian.server.embed import Server
 
-from infra import settings
+from api.app import create_app
+from infra import settings, telemetry
 from infra.errors import PulseError
+from infra.settings import Settings
+
+
+async def serve(configured: Settings) -> None:
+    """Serve until told to stop; then end the event streams, answer what is under way, and return."""
+    app = create_app(configured)
+    server = Server(app, address=configured.host, port=configured.port, interface=Interfaces.ASGI, log_enabled=False)
+
+    def stop() -> None:
+        app.state.hub.close()
+        server.stop()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop)
+    await server.serve()
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve with the process's own settings."""
     try:
         configured = settings.load()
     except PulseError as error:
         sys.exit(str(error))
-    Granian(
-        "api.app:create",
-        factory=True,
-        address=configured.host,
-        port=configured.port,
-        interface=Interfaces.ASGI,
-        log_enabled=False,
-        workers_kill_timeout=10,
-    ).serve()
+    telemetry.configure(configured, "api")
+    uvloop.run(serve(configured))
 
 
 if __name__ == "__main__":

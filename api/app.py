@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from litestar import Litestar, get
+from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
 from api import docs, events, given, health, jobs, problems
-from infra import ground, settings, telemetry
+from infra import ground
 from infra.errors import PulseError
 from infra.settings import Settings
 from infra.streams import Hub
@@ -28,8 +29,7 @@ def create_app(configured: Settings) -> Litestar:
     hub = Hub(laid.redis)
 
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        app.state.ground, app.state.hub = laid, hub
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         listening = asyncio.create_task(hub.run())
         try:
             yield
@@ -43,6 +43,7 @@ def create_app(configured: Settings) -> Litestar:
     return Litestar(
         route_handlers=[index, health.router(), jobs.router(), events.router(), docs.assets()],
         lifespan=[lifespan],
+        state=State({"ground": laid, "hub": hub}),
         dependencies=given.providers(),
         exception_handlers={
             PulseError: problems.on_fact,
@@ -53,10 +54,3 @@ def create_app(configured: Settings) -> Litestar:
         logging_config=None,  # telemetry.configure has set it up
         request_max_body_size=configured.body_limit_bytes,
     )
-
-
-def create() -> Litestar:
-    """Build the API on the process's own settings: what the server calls."""
-    configured = settings.load()
-    telemetry.configure(configured, "api")
-    return create_app(configured)

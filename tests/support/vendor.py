@@ -20,7 +20,7 @@ class Answer(Struct, kw_only=True):
     output_tokens: int = 7
     finish_reason: str = "stop"
     #: "cut": the stream ends cleanly but without its end; "drop": the connection breaks; "garbage": no JSON.
-    end: Literal["whole", "no usage", "cut", "drop", "garbage", "error event"] = "whole"
+    end: Literal["whole", "no usage", "usage on the last choice", "cut", "drop", "garbage", "error event"] = "whole"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict[str, str])
     #: Seconds between two deltas.
@@ -108,10 +108,12 @@ class Vendor:
             send(b"data: {not json\n\n")
         elif answer.end == "error event":
             send(b'data: {"error": {"message": "overloaded", "type": "server_error"}}\n\n')
-        elif answer.end in {"whole", "no usage"}:
-            send(_chunk({}, finish_reason=answer.finish_reason))
+        elif answer.end != "cut":
+            used = (answer.input_tokens, answer.output_tokens)
+            early = used if answer.end == "usage on the last choice" else None
+            send(_chunk({}, finish_reason=answer.finish_reason, usage=early))
             if answer.end == "whole":
-                send(_chunk(None, usage=(answer.input_tokens, answer.output_tokens)))
+                send(_chunk(None, usage=used))
             send(b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -1,9 +1,7 @@
 """A job in a worker's hands: retried, timed out, fenced, handed back, recovered, and never charged twice."""
 
 import asyncio
-import os
 import signal
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,9 +13,10 @@ from sqlalchemy import text, update
 from infra import queue
 from infra.ground import Ground
 from infra.models import Account, Job
-from infra.settings import ROOT, Settings, variable
+from infra.settings import ROOT, Settings
 from infra.streams import START
 from providers.vendors import Vendors
+from tests.support import process
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, events, submit, until
 from tests.support.chats import text as text_of
@@ -172,11 +171,6 @@ async def test_a_zombie_can_neither_speak_nor_finish_nor_charge(
     await assert_even(ground)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    fields = msgspec.structs.asdict(settings)
-    return os.environ | {variable(name): str(value) for name, value in fields.items() if value != ""}
-
-
 @pytest.mark.slow
 async def test_the_job_of_a_killed_worker_runs_again_and_is_charged_once(
     client: Client, settings: Settings, ground: Ground, vendor: Vendor
@@ -184,13 +178,8 @@ async def test_the_job_of_a_killed_worker_runs_again_and_is_charged_once(
     quick = msgspec.structs.replace(settings, lease_s=2.0)
     vendor.script = [Answer(hold=asyncio.Event())]
     job = await submit(client)
-    command = [sys.executable, "-m", "workers", "chat"]
-    killed = subprocess.Popen(command, cwd=ROOT, env=_environment(quick), start_new_session=True)  # noqa: ASYNC220
-    try:
+    with process.started("workers", "chat", env=process.environ(quick)):
         await asyncio.wait_for(vendor.speaking.wait(), 30)
-    finally:
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
     async with working(quick):
         done = await until(client, job)
     assert (done["state"], done["attempt"]) == ("succeeded", 2)
@@ -202,7 +191,7 @@ async def test_the_job_of_a_killed_worker_runs_again_and_is_charged_once(
 async def test_python_m_workers_starts_our_pool_and_stops_on_sigterm(settings: Settings) -> None:
     command = [sys.executable, "-m", "workers", "chat"]
     pool = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env=_environment(settings), stdout=asyncio.subprocess.PIPE
+        *command, cwd=ROOT, env=process.environ(settings), stdout=asyncio.subprocess.PIPE
     )
     assert pool.stdout is not None
     line = await asyncio.wait_for(pool.stdout.readline(), 30)

@@ -1,0 +1,82 @@
+"""Settings: read once, refused by name."""
+
+import msgspec
+import pytest
+
+from infra import settings
+from infra.settings import InvalidSetting, Settings
+
+PRODUCTION = {
+    "PULSE_ENV": "production",
+    "PULSE_DATABASE_URL": "postgresql://pulse@db/pulse",
+    "PULSE_REDIS_URL": "rediss://redis",
+    "PULSE_SECRET": "s" * 32,
+    "PULSE_OPENAI_API_KEY": "sk-x",
+}
+
+
+def test_nothing_set_is_the_default() -> None:
+    assert settings.load({}) == Settings()
+
+
+def test_a_value_is_read_in_its_type_and_an_empty_one_counts_as_not_set() -> None:
+    read = settings.load({"PULSE_PORT": "9000", "PULSE_LEASE_S": "2.5", "PULSE_HOST": "", "HOME": "/x"})
+    assert (read.port, read.lease_s, read.host) == (9000, 2.5, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("PULSE_PORT", "http", "int"),
+        ("PULSE_PORT", "70000", "65535"),
+        ("PULSE_ENV", "prod", "prod"),
+        ("PULSE_LEASE_S", "1", ">= 2"),
+        ("PULSE_PROT", "8000", "did you mean PULSE_PORT"),
+        ("PULSE_POEM", "x", "no such setting"),
+    ],
+)
+def test_a_bad_value_names_its_key(key: str, value: str, reason: str) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        settings.load({key: value})
+    assert refused.value.facts["key"] == key
+    assert reason in str(refused.value)
+    assert key in refused.value.text("ar")
+
+
+def test_every_field_can_be_set_by_its_variable() -> None:
+    for field in msgspec.structs.fields(Settings):
+        default = field.default
+        other = {"env": "test", "log_level": "debug"}.get(field.name, "other")
+        if isinstance(default, int | float):
+            other = default - 1 if default > 1 else default + 1
+        read = settings.load({settings.variable(field.name): str(other)})
+        assert getattr(read, field.name) == other
+
+
+@pytest.mark.parametrize("key", [key for key in PRODUCTION if key != "PULSE_ENV"])
+def test_production_refuses_every_stand_in_and_default_secret_by_name(key: str) -> None:
+    assert settings.load(PRODUCTION).env == "production"
+    with pytest.raises(InvalidSetting) as refused:
+        settings.load({name: value for name, value in PRODUCTION.items() if name != key})
+    assert refused.value.facts["key"] == key
+
+
+def test_production_refuses_a_short_secret_without_showing_it() -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        settings.load(PRODUCTION | {"PULSE_SECRET": "hunter2"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_compatible_server_is_enough_for_production() -> None:
+    without_key = {name: value for name, value in PRODUCTION.items() if name != "PULSE_OPENAI_API_KEY"}
+    assert settings.load(without_key | {"PULSE_OPENAI_BASE_URL": "http://models/v1"}).cloud
+
+
+def test_openais_own_variable_is_read_where_ours_is_not_set() -> None:
+    assert settings.load({"OPENAI_API_KEY": "a"}).openai_api_key == "a"
+    assert settings.load({"OPENAI_API_KEY": "a", "PULSE_OPENAI_API_KEY": "b"}).openai_api_key == "b"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Settings().port = 1  # type: ignore[misc]

@@ -1,0 +1,95 @@
+"""The OpenAI wire: what is an end, what is a failure, and what was counted."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from infra.settings import Settings
+from providers import catalog, openai, types
+from tests.support.vendor import Answer, Vendor
+
+CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", "hi")], output_tokens=5)
+
+
+@pytest.fixture
+async def models(vendor: Vendor) -> AsyncGenerator[openai.OpenAIChat]:
+    """The adapter, talking to `vendor`."""
+    connected = openai.connect(Settings(openai_base_url=vendor.url))
+    yield connected
+    await connected.close()
+
+
+@pytest.mark.parametrize(("told", "reason"), [("stop", "stop"), ("length", "length"), ("content_filter", "filtered")])
+async def test_deltas_come_first_and_the_finish_last(
+    models: openai.OpenAIChat, vendor: Vendor, told: str, reason: str
+) -> None:
+    vendor.script = [Answer(deltas=["سلام", " ", "عليكم"], finish_reason=told)]
+    chunks = [chunk async for chunk in models.stream(CALL)]
+    assert chunks[:-1] == [types.TextDelta("سلام"), types.TextDelta(" "), types.TextDelta("عليكم")]
+    assert chunks[-1] == types.Finish(reason=reason, input_tokens=11, output_tokens=7)  # type: ignore[arg-type]
+
+
+async def test_usage_that_rides_on_a_chunk_with_choices_is_read(models: openai.OpenAIChat, vendor: Vendor) -> None:
+    vendor.script = [Answer(end="usage on the last choice")]
+    *_, finish = [chunk async for chunk in models.stream(CALL)]
+    assert finish == types.Finish(reason="stop", input_tokens=11, output_tokens=7)
+
+
+async def test_usage_that_was_not_told_is_unknown_not_zero(models: openai.OpenAIChat, vendor: Vendor) -> None:
+    vendor.script = [Answer(end="no usage")]
+    *_, finish = [chunk async for chunk in models.stream(CALL)]
+    assert finish == types.Finish(reason="stop", input_tokens=None, output_tokens=None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fact", "retryable"),
+    [
+        (Answer(end="cut"), types.AnswerTruncated, True),
+        (Answer(end="drop"), types.ProviderError, True),
+        (Answer(end="garbage"), types.AnswerTruncated, True),
+        (Answer(end="error event"), types.ProviderUnavailable, True),
+        (Answer(status=400), types.ProviderRefused, False),
+        (Answer(status=401), types.ProviderMisconfigured, False),
+        (Answer(status=404), types.ProviderMisconfigured, False),
+        (Answer(status=429), types.ProviderRateLimited, True),
+        (Answer(status=500), types.ProviderUnavailable, True),
+        (Answer(status=529), types.ProviderUnavailable, True),
+    ],
+    ids=lambda value: f"{value.status} {value.end}" if isinstance(value, Answer) else None,
+)
+async def test_every_fault_is_a_fact_of_ours_after_one_request(
+    models: openai.OpenAIChat, vendor: Vendor, answer: Answer, fact: type[types.ProviderError], retryable: bool
+) -> None:
+    vendor.script = [answer]
+    with pytest.raises(fact) as told:
+        _ = [chunk async for chunk in models.stream(CALL)]
+    assert told.value.retryable is retryable
+    assert len(vendor.requests) == 1, "the job's own retries are the only ones"
+
+
+async def test_the_wish_of_retry_after_is_kept(models: openai.OpenAIChat, vendor: Vendor) -> None:
+    vendor.script = [Answer(status=429, headers={"retry-after": "3.5"})]
+    with pytest.raises(types.ProviderRateLimited) as told:
+        _ = [chunk async for chunk in models.stream(CALL)]
+    assert told.value.retry_after_s == 3.5
+
+
+async def test_what_is_asked_reaches_the_vendor(models: openai.OpenAIChat, vendor: Vendor) -> None:
+    turns = [types.Turn("system", "s"), types.Turn("user", "u"), types.Turn("assistant", "a")]
+    call = types.ChatCall(model="wire-1", turns=turns, output_tokens=5, temperature=0.5)
+    _ = [chunk async for chunk in models.stream(call)]
+    (request,) = vendor.requests
+    assert [message["content"] for message in request["messages"]] == ["s", "u", "a"]
+    assert (request["max_tokens"], request["temperature"], request["stream"]) == (5, 0.5, True)
+    assert request["stream_options"] == {"include_usage": True}
+
+
+def test_the_local_model_is_offered_only_where_no_other_is_set() -> None:
+    assert list(catalog.offered(Settings())) == [catalog.LOCAL]
+    assert list(catalog.offered(Settings(openai_api_key="k"))) == ["gpt-6-luna"]
+    assert list(catalog.offered(Settings(openai_base_url="http://x", openai_model="qwen"))) == ["qwen"]
+
+
+@pytest.mark.parametrize("text", ["hello", "السَّلامُ عليكُم", "def f(x): return x", "👩🏽\u200d💻"])
+def test_the_bound_of_a_texts_tokens_is_above_any_estimate(text: str) -> None:
+    assert catalog.most_tokens(text) >= catalog.likely_tokens(text) > 0

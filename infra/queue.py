@@ -1,23 +1,33 @@
-"""What runs next: job ids in arq's own keys and format, a queue for each pool, and the channel that carries cancels.
+"""What runs next: jobs in arq's own keys and format, claimed in fair order under leases.
 
 The queue is a road, not a truth: everything here may be sent twice, and what is lost is sent again from PostgreSQL
-by the tender (`workers/tend.py`).
+by the tender (`workers/tend.py`). `lua/` holds the four steps of a job on it; each is one call for many jobs.
 """
 
-from collections.abc import Sequence
+import asyncio
+import builtins
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import serialize_job
+from msgspec import Struct
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-#: The one function that every pool registers; its argument is the job's id.
+#: The one function that the studio's pools register; its argument is the job's id.
 FUNCTION = "perform"
 CANCELS = "pulse:cancels"
-# arq drops a job whose definition has expired; the tender would bring it back, but a long backlog should not need it.
+Lane = Literal["interactive", "batch"]
+# A definition that expires is lost to the queue; the tender would bring the job back, but a backlog should not need it.
 _KEEP_DEFINITION = timedelta(days=14)
+_LUA = Path(__file__).parent / "lua"
+_EXCEPTION = 1  # MessagePack extension type
 
 
 def name(pool: str) -> str:
@@ -25,46 +35,94 @@ def name(pool: str) -> str:
     return f"arq:queue:{pool}"
 
 
-def serialize(value: dict[str, object]) -> bytes:
-    """Encode a job for arq: MessagePack, so that a queue cannot carry code as pickle does."""
-    return msgspec.msgpack.encode(value)
+def _base(queue_name: str) -> str:
+    return f"pulse:{queue_name}:"
 
 
-def deserialize(data: bytes) -> dict[str, object]:
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _source(file: str) -> str:
+    return "".join((_LUA / part).read_text(encoding="utf-8") for part in ("common.lua", file))
+
+
+def _script(redis: Redis, file: str) -> Callable[[list[str], list[Any]], Awaitable[Any]]:
+    script: Any = redis.register_script(_source(file))
+    return script
+
+
+def serialize(value: dict[str, Any]) -> bytes:
+    """Encode a job or a result for arq: MessagePack, so that a queue cannot carry code as pickle does."""
+    return msgspec.msgpack.encode(value, enc_hook=_encode_exception)
+
+
+def deserialize(data: bytes) -> dict[str, Any]:
     """Decode what `serialize` wrote."""
-    return msgspec.msgpack.decode(data, type=dict[str, object])
+    return msgspec.msgpack.decode(data, type=dict[str, Any], ext_hook=_decode_exception)
+
+
+def _encode_exception(value: object) -> object:
+    if isinstance(value, BaseException):
+        kind = type(value)
+        return msgspec.msgpack.Ext(_EXCEPTION, msgspec.json.encode([kind.__module__, kind.__qualname__, str(value)]))
+    raise NotImplementedError(f"{type(value)} cannot be kept in a queue")
+
+
+def _decode_exception(code: int, data: memoryview) -> BaseException:
+    """Return Python's own exceptions as they were, and any other as a `RuntimeError` that names it."""
+    assert code == _EXCEPTION, "no other extension is ever written"
+    module, kind, text = msgspec.json.decode(data, type=tuple[str, str, str])
+    known = getattr(builtins, kind, None) if module == "builtins" else None
+    if kind == asyncio.CancelledError.__qualname__:
+        return asyncio.CancelledError(text)
+    if isinstance(known, type) and issubclass(known, Exception):
+        return known(text)
+    return RuntimeError(f"{module}.{kind}: {text}")
 
 
 class Queue:
-    """The queues of all pools."""
+    """The queues of all pools, as those who fill and watch them see them."""
 
     def __init__(self, redis: Redis) -> None:
         """Use `redis` for everything."""
         self._redis = redis
+        self._enqueue = _script(redis, "enqueue.lua")
 
-    async def enqueue(self, pool: str, job_ids: Sequence[UUID], *, due: datetime | None = None) -> None:
-        """Put jobs on the queue of a pool, to start from `due` (now by default); one that waits there stays."""
-        now = datetime.now(UTC)
-        now_ms, due_ms = (int(moment.timestamp() * 1000) for moment in (now, due or now))
+    async def enqueue(
+        self,
+        pool: str,
+        jobs: Sequence[tuple[UUID, UUID]],
+        *,
+        lane: Lane = "interactive",
+        due: datetime | None = None,
+    ) -> None:
+        """Put jobs, each with its account, on a pool's queue, to start from `due` (at once by default).
+
+        One that waits or runs there already stays as it is.
+        """
+        now_ms = _now_ms()
+        due_ms = now_ms if due is None else int(due.astimezone(UTC).timestamp() * 1000)
+        arguments: list[Any] = [_base(name(pool)), now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000)]
+        for job_id, account_id in jobs:
+            definition = serialize_job(FUNCTION, (str(job_id),), {}, None, now_ms, serializer=serialize)
+            arguments += [str(job_id), lane, str(account_id), definition]
+        await self._enqueue([name(pool)], arguments)
+
+    async def forget(self, pool: str, job_id: UUID) -> None:
+        """Take a job that does not run off the queue; its place in a list is skipped when its turn comes."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            for job_id in map(str, job_ids):
-                definition = serialize_job(FUNCTION, (job_id,), {}, None, now_ms, serializer=serialize)
-                pipe.set(job_key_prefix + job_id, definition, px=_KEEP_DEFINITION)
-                pipe.zadd(name(pool), {job_id: due_ms}, nx=True)
+            pipe.zrem(name(pool), str(job_id))
+            pipe.delete(f"{job_key_prefix}{job_id}")
+            pipe.hdel(f"{_base(name(pool))}who", str(job_id))
             await pipe.execute()
 
     async def lost(self, pool: str, job_ids: Sequence[UUID]) -> list[UUID]:
-        """Return those of `job_ids` that neither wait on the pool's queue nor run under a lease."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in map(str, job_ids):
-                pipe.zscore(name(pool), job_id)
-                pipe.exists(in_progress_key_prefix + job_id)
-            found = await pipe.execute()
-        return [
-            job_id
-            for job_id, score, lease in zip(job_ids, found[::2], found[1::2], strict=True)
-            if score is None and not lease
-        ]
+        """Return those of `job_ids` that the pool's queue does not know, waiting or running."""
+        if not job_ids:
+            return []
+        scores: list[float | None] = await self._redis.zmscore(name(pool), [str(job_id) for job_id in job_ids])  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+        return [job_id for job_id, score in zip(job_ids, scores, strict=True) if score is None]
 
     async def leased(self, job_ids: Sequence[UUID]) -> set[UUID]:
         """Return those of `job_ids` that a living worker holds a lease on."""
@@ -74,13 +132,84 @@ class Queue:
             found = await pipe.execute()
         return {job_id for job_id, lease in zip(job_ids, found, strict=True) if lease}
 
-    async def renew(self, job_ids: Sequence[str], lease_s: float) -> None:
-        """Extend the leases of running jobs to `lease_s` from now; a lease that is gone stays gone."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.pexpire(in_progress_key_prefix + job_id, int(lease_s * 1000))
-            await pipe.execute()
-
     async def cancel(self, job_id: UUID) -> None:
         """Tell all workers that a running job is not wanted any more."""
         await self._redis.publish(CANCELS, str(job_id))  # pyright: ignore[reportUnknownMemberType]
+
+
+class Claimed(Struct, frozen=True):
+    """A job under a lease: when it was due (ms), for the how-manieth time it starts, and arq's definition of it.
+
+    The definition is None when it expired before its turn came.
+    """
+
+    id: str
+    due_ms: int
+    attempt: int
+    definition: bytes | None
+
+
+class Ended(Struct, frozen=True):
+    """How a claimed job leaves its worker: over (its result kept for `ms`, 0 for ever), or again in `ms`."""
+
+    id: str
+    how: Literal["over", "again"]
+    ms: int = 0
+    result: bytes = b""
+    keep_progress_s: int = 0
+
+
+class Consumer:
+    """One queue, as a worker sees it: everything it does is done under its own name."""
+
+    def __init__(self, redis: Redis, queue_name: str, worker: str, lease_s: float) -> None:
+        """Claim from `queue_name` as `worker`, each job for `lease_s` seconds at a time."""
+        self._redis = redis
+        self._queue = queue_name
+        self._base = _base(queue_name)
+        self._worker = worker
+        self._lease_ms = int(lease_s * 1000)
+        self._claim, self._finish = _script(redis, "claim.lua"), _script(redis, "finish.lua")
+
+    async def claim(self, most: int, *, account_cap: int = 0, batch_every: int = 8) -> tuple[float, list[Claimed]]:
+        """Claim at most `most` due jobs. Also returns the seconds until another can be due, at most a minute."""
+        arguments = [self._base, _now_ms(), self._lease_ms, most, self._worker, account_cap, batch_every]
+        wait_ms, *flat = await self._claim([self._queue], arguments)
+        jobs = [
+            Claimed(flat[i].decode(), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3] or None)
+            for i in range(0, len(flat), 4)
+        ]
+        return (60.0 if wait_ms < 0 else min(60.0, wait_ms / 1000)), jobs
+
+    async def finish(self, ended: Sequence[Ended]) -> set[str]:
+        """Give leases up. Returns the jobs whose lease was lost before: nothing was changed for those."""
+        arguments: list[Any] = [self._base, _now_ms(), self._worker]
+        for job in ended:
+            arguments += [job.id, job.how, job.ms, job.result, job.keep_progress_s]
+        return {job_id.decode() for job_id in await self._finish([self._queue], arguments)}
+
+    async def woken(self, timeout_s: float) -> bool:
+        """Wait until something may be there to claim; False when nothing was said for `timeout_s` seconds."""
+        return await self._redis.blpop([f"{self._base}wake"], timeout=timeout_s) is not None  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+
+    async def pass_on(self) -> None:
+        """Wake another worker instead of this one, which has no room."""
+        await self._redis.lpush(f"{self._base}wake", 1)  # pyright: ignore[reportGeneralTypeIssues]
+
+
+class Renewer:
+    """Extends leases, for a thread: its client is not asyncio's."""
+
+    def __init__(self, redis: BlockingRedis, queue_name: str, worker: str, lease_s: float) -> None:
+        """Renew the leases that `worker` holds on `queue_name` to `lease_s` seconds from now."""
+        self._queue = queue_name
+        self._fixed = (_base(queue_name), int(lease_s * 1000), worker)
+        script: Any = redis.register_script(_source("renew.lua"))
+        self._script: Callable[[list[str], list[Any]], list[bytes]] = script
+
+    def __call__(self, job_ids: Sequence[str]) -> list[str]:
+        """Renew, and return the jobs that another worker runs by now."""
+        base, lease_ms, worker = self._fixed
+        return [
+            job_id.decode() for job_id in self._script([self._queue], [base, _now_ms(), lease_ms, worker, *job_ids])
+        ]

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from redis.asyncio import Redis
+import structlog
+from redis import Redis as BlockingRedis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -15,9 +17,11 @@ from infra import backoff, embedded
 from infra.errors import PulseError
 from infra.settings import Settings
 
-#: What a caller sees while Redis is away. Every write of ours can be sent twice, so the client retries by itself first.
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+#: What a caller sees while Redis is away, or is there but answers with an error (out of memory, read-only after a
+#: failover). Every write of ours can be sent twice, so the client retries by itself first.
+AWAY = (RedisError, OSError)
 _LONGEST_WAIT_S = 2.0
+log = structlog.stdlib.get_logger()
 
 
 class RedisUnavailable(PulseError):
@@ -27,9 +31,9 @@ class RedisUnavailable(PulseError):
     status = 503
 
 
-def connect(settings: Settings) -> Redis:
-    """Return a client (bytes in, bytes out); it connects when it is first used."""
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]: redis-py leaves **kwargs untyped
+def pool(settings: Settings) -> ConnectionPool:
+    """Return a pool of connections; each connects when it is first used."""
+    return ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
         embedded.redis_url(settings),
         socket_connect_timeout=2,
         socket_timeout=5,
@@ -37,6 +41,29 @@ def connect(settings: Settings) -> Redis:
         retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
+
+
+def connect(settings: Settings) -> Redis:
+    """Return a client (bytes in, bytes out)."""
+    return Redis.from_pool(pool(settings))
+
+
+def blocking_twin(redis: Redis) -> BlockingRedis:
+    """Return a client of the same server for a thread of its own."""
+    options: dict[str, Any] = redis.connection_pool.connection_kwargs
+    kept = {key: options[key] for key in ("host", "port", "db", "username", "password") if key in options}
+    if "path" in options:
+        kept["unix_socket_path"] = options["path"]
+    if issubclass(redis.connection_pool.connection_class, SSLConnection):
+        kept |= {"ssl": True} | {key: value for key, value in options.items() if key.startswith("ssl_")}
+    return BlockingRedis(**kept, socket_connect_timeout=2, socket_timeout=5)
+
+
+def _hand(data: bytes, on_message: Callable[[bytes], None]) -> None:
+    try:
+        on_message(data)
+    except Exception:
+        log.exception("a message could not be understood")  # and the next ones still are
 
 
 async def listen(
@@ -60,7 +87,7 @@ async def listen(
                 while True:
                     message = cast("dict[str, Any] | None", await pubsub.get_message(True, timeout=5.0))  # noqa: FBT003
                     if message is not None:
-                        on_message(message["data"])
+                        _hand(message["data"], on_message)
         except (RedisError, OSError):
             failures += 1
             await asyncio.sleep(backoff.wait_s(failures, base_s=0.05, most_s=_LONGEST_WAIT_S))

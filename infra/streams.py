@@ -24,7 +24,7 @@ from infra.errors import PulseError
 
 _SHARDS = 16
 _CHANNELS = [f"pulse:live:{shard}" for shard in range(_SHARDS)]
-_APPEND = (Path(__file__).parent / "append.lua").read_text(encoding="utf-8")
+_APPEND = (Path(__file__).parent / "lua" / "append.lua").read_text(encoding="utf-8")
 _PAGE = 500
 # An unfinished job's stream outlives every queue and every retry; a finished one gets `stream_keep_s`.
 _KEEP_LIVE_S = 14 * 86_400

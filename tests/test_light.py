@@ -16,7 +16,7 @@ def test_importing_the_api_loads_no_vendor_sdk_and_no_media_library() -> None:
 
 def test_importing_a_pool_loads_no_room_before_a_job_needs_it() -> None:
     program = (
-        "import sys, workers.pool; print([name for name in ('openai', 'workers.chat.run') if name in sys.modules])"
+        "import sys, workers.worker; print([name for name in ('openai', 'workers.chat.run') if name in sys.modules])"
     )
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

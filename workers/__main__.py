@@ -15,8 +15,8 @@ from infra import ground, settings, telemetry
 from infra.errors import PulseError
 from infra.settings import Settings
 from workers import pools
-from workers.pool import Pool
 from workers.tend import tend
+from workers.worker import StudioPool
 
 
 def _slots(configured: Settings, name: str) -> int:
@@ -47,7 +47,7 @@ def main() -> int:
         uvloop.run(_tend(configured))
         return 0
     asyncio.set_event_loop(uvloop.new_event_loop())
-    Pool(configured, options.name, slots=_slots(configured, options.name), burst=options.burst).run()
+    StudioPool(configured, options.name, slots=_slots(configured, options.name), burst=options.burst).run()
     return 0
 
 

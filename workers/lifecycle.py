@@ -142,7 +142,7 @@ async def _announce(ground: Ground, job: Job, crossings: Sequence[ledger.Crossin
     try:
         # The event first: once the job is on the queue, its worker may speak at any moment.
         await ground.streams.append(job.id, job.attempt, [events.encode(event) for event in said], 0)
-        await ground.queue.enqueue(pools.of(job.kind), [job.id])
+        await ground.queue.enqueue(pools.of(job.kind), [(job.id, job.account_id)])
     except Fenced:
         pass
     except road.AWAY:
@@ -282,6 +282,7 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
     try:
         if ended is not None:
             await ground.streams.end(job.id, job.attempt, events.encode(jobs.terminal(job)))
+            await ground.queue.forget(pools.of(job.kind), job.id)
         elif job.state == "running":
             await ground.queue.cancel(job.id)
     except (Fenced, *road.AWAY):

@@ -1,137 +1,227 @@
-"""A pool's worker process: arq's worker, with leases of seconds, cancels by message and a loop that outlives Redis."""
+"""arq's worker, driven well: jobs are claimed many at a time under leases, idle workers are woken, ends leave together.
+
+Whatever one writes for arq runs here unchanged: functions with `ctx`, `WorkerSettings`, `Retry`, `cron`, hooks,
+`Job.status()`, `.result()` and `.abort()`, `arq --check`. What is replaced is how a job comes to a worker and leaves.
+"""
 
 import asyncio
-from typing import Any
-from uuid import UUID
+import contextlib
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import uuid4
 
 import structlog
-from arq.connections import ArqRedis
-from arq.worker import Retry, Worker, func
-from redis.asyncio import ConnectionPool
+from arq.connections import RedisSettings, create_pool
+from arq.constants import abort_jobs_ss
+from arq.worker import Worker
 
-from infra import embedded, ground, queue
+from infra import backoff, queue
 from infra import redis as road
-from infra.database import DatabaseUnavailable
-from infra.settings import Settings
-from providers.vendors import Vendors
-from workers import lifecycle
-from workers.context import Made, Run
-from workers.perform import perform
+from infra.coalesce import Coalescer
+from infra.queue import Claimed, Consumer, Ended
+from workers.leases import Keeper
+from workers.trial import Trial
 
 log = structlog.stdlib.get_logger()
-
-# Our own limit of tries stands in the job's row; arq's counter, which also counts shutdowns, must never end a job.
-_NEVER = 1_000_000_000
-_NOTHING = Made(result={}, used={})
+_MOST_AT_ONCE = 200
+# How long an idle worker blocks at a time; also how soon it notices that it should stop.
+_IDLE_S = 1.0
+_ABORTS_EVERY_S = 0.2
+_CRON_EVERY_S = 0.5
 
 
 class Pool(Worker):
-    """Runs the jobs of one pool's queue, `slots` at a time."""
+    """A worker process of one queue; takes everything that `arq.worker.Worker` takes.
 
-    def __init__(
-        self, settings: Settings, name: str, *, slots: int, burst: bool = False, handle_signals: bool = True
-    ) -> None:
-        """Prepare the worker; `run` connects. `burst` stops it when the queue is empty;
-        without `handle_signals` it can run inside another program.
-        """
-        self.settings = settings
-        self.runs: dict[UUID, Run] = {}
+    `lease_s` is how long a silent worker keeps its jobs; `account_cap` how many jobs of one account run at once on the
+    whole queue (0: any number).
+    """
+
+    def __init__(self, *functions: Any, lease_s: float = 10.0, account_cap: int = 0, **options: Any) -> None:
+        """Prepare the worker; `run` connects."""
+        options.setdefault("job_serializer", queue.serialize)
+        options.setdefault("job_deserializer", queue.deserialize)
+        super().__init__(*functions, **options)
+        self.name = uuid4().hex
+        self.lease_s = lease_s
+        self.account_cap = account_cap
+        #: Jobs that another worker has taken: their tasks are being stopped, and nothing is to become of them here.
+        self.losing: set[str] = set()
+        self._waking, self._freed = asyncio.Event(), asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
-        url = embedded.redis_url(settings)
-        super().__init__(
-            functions=[func(self.perform, name=queue.FUNCTION, timeout=None, max_tries=_NEVER)],
-            queue_name=queue.name(name),
-            redis_pool=ArqRedis(
-                ConnectionPool.from_url(url),  # pyright: ignore[reportUnknownMemberType]
-                job_serializer=queue.serialize,
-                job_deserializer=queue.deserialize,
-                default_queue_name=queue.name(name),
-            ),
-            burst=burst,
-            handle_signals=handle_signals,
-            on_startup=self._open,
-            on_shutdown=self._close,
-            max_jobs=slots,
-            poll_delay=0.1,
-            keep_result=0,
-            job_completion_wait=settings.grace_s,  # pyright: ignore[reportArgumentType]: any number works
-            health_check_interval=10,
-            job_serializer=queue.serialize,
-            job_deserializer=queue.deserialize,
+        self._keeper: Keeper | None = None
+
+    async def main(self) -> None:
+        """Claim and run jobs until told to stop, or until none are left in burst mode."""
+        if self._pool is None:
+            self._pool = await create_pool(
+                cast("RedisSettings", self.redis_settings),
+                job_deserializer=self.job_deserializer,
+                job_serializer=self.job_serializer,
+                default_queue_name=self.queue_name,
+                expires_extra_ms=self.expires_extra_ms,
+            )
+        self.ctx["redis"] = self.pool
+        self.consumer = Consumer(self.pool, self.queue_name, self.name, self.lease_s)
+        self._ends = Coalescer(self._finish, most=_MOST_AT_ONCE, passing=road.AWAY)
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        self._start_background()
+        failures = 0
+        while True:
+            try:
+                if await self._is_burst_over():
+                    return
+                await self._round()
+                failures = 0
+            except road.AWAY as error:
+                failures += 1
+                log.warning("Redis is away", reason=str(error), failures=failures)
+                await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=1.0))
+
+    def _start_background(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def lost(job_ids: list[str]) -> None:
+            loop.call_soon_threadsafe(self.lose, job_ids)
+
+        self._keeper = Keeper(
+            road.blocking_twin(self.pool),
+            self.queue_name,
+            self.name,
+            self.lease_s,
+            held=lambda: list(self.tasks),
+            lost=lost,
         )
-        # Stock arq gives a dead worker's job away after its timeout (minutes); `_keep_leases` lets it be seconds.
-        self.in_progress_timeout_s = settings.lease_s
+        self._keeper.start()
+        routines = [self._hear_of_work(), self._keep_time()]
+        if self.allow_abort_jobs:
+            routines.append(self._watch_aborts())
+        self._background = [asyncio.create_task(routine) for routine in routines]
 
-    async def _open(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002 (arq passes it by name)
-        self.ground = ground.lay(self.settings)
-        self.vendors = Vendors(self.settings)
-        listening = road.listen(self.ground.redis, [queue.CANCELS], self._cancel, lambda: None)
-        self._background = [asyncio.create_task(listening), asyncio.create_task(self._keep_leases())]
-        log.info("pool is ready", queue=self.queue_name, slots=self.max_jobs)
+    async def _round(self) -> None:
+        """Claim what there is room for; when that is not everything there was room for, wait for more."""
+        self._waking.clear()
+        room, wait_s = self._room(), _IDLE_S
+        if room > 0:
+            wait_s, jobs = await self.consumer.claim(room, account_cap=self.account_cap)
+            for job in jobs:
+                self._start(job)
+            if len(jobs) == room:
+                return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._waking.wait(), max(0.001, min(wait_s, _IDLE_S)))
 
-    async def _close(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002
+    def _room(self) -> int:
+        if not self.allow_pick_jobs:
+            return 0
+        room = min(self.max_jobs - len(self.tasks), _MOST_AT_ONCE)
+        if self.burst and self.max_burst_jobs >= 0:
+            room = min(room, self.max_burst_jobs - self._jobs_started())
+        return max(0, room)
+
+    async def _is_burst_over(self) -> bool:
+        if not self.burst or self.tasks:
+            return False
+        if 0 <= self.max_burst_jobs <= self._jobs_started():
+            return True
+        return await self.pool.zcard(self.queue_name) == 0
+
+    async def _hear_of_work(self) -> None:
+        """Wake the claiming loop when the queue says that there is work, and leave that word to others while full."""
+        failures = 0
+        while True:
+            self._freed.clear()
+            if self._room() == 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), _IDLE_S)
+                continue
+            try:
+                if await self.consumer.woken(_IDLE_S):
+                    if self._room() == 0:
+                        await self.consumer.pass_on()
+                    self._waking.set()
+                failures = 0
+            except road.AWAY:
+                failures += 1
+                await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=1.0))
+
+    def _start(self, job: Claimed) -> None:
+        task = self.loop.create_task(self._run(job))
+        self.tasks[job.id] = task
+        task.add_done_callback(lambda done: self._left(job.id, done))
+
+    def _left(self, job_id: str, done: "asyncio.Task[None]") -> None:
+        del self.tasks[job_id]
+        self._freed.set()
+        self._waking.set()
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("a hook failed", job=job_id, exc_info=error)
+
+    async def _run(self, job: Claimed) -> None:
+        trial = Trial(self, job)
+        if self.allow_abort_jobs and await self.pool.zrem(abort_jobs_ss, job.id):
+            ended = trial.aborted()
+        else:
+            ended = await trial.run()
+        if ended is not None:
+            await asyncio.shield(self._end(ended))
+        if self.after_job_end and trial.ctx is not None:
+            await self.after_job_end(trial.ctx)
+
+    async def _end(self, ended: Ended) -> None:
+        """Give the lease up, however long Redis is away."""
+        failures = 0
+        while True:
+            try:
+                await self._ends.ask(ended)
+            except road.AWAY:
+                failures += 1
+                await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=2.0))
+            else:
+                return
+
+    async def _finish(self, ended: Sequence[Ended]) -> list[bool]:
+        lost = await self.consumer.finish(ended)
+        return [job.id not in lost for job in ended]
+
+    async def _keep_time(self) -> None:
+        """Do what arq does at every poll: record the worker's health and enqueue what cron says."""
+        while True:
+            with contextlib.suppress(*road.AWAY):
+                await self.heart_beat()
+            await asyncio.sleep(_CRON_EVERY_S)
+
+    async def _watch_aborts(self) -> None:
+        """Stop the running jobs that `Job.abort()` names; a name that the queue does not know is forgotten."""
+        while True:
+            await asyncio.sleep(_ABORTS_EVERY_S)
+            with contextlib.suppress(*road.AWAY):
+                named = [job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)]
+                for job_id in named:
+                    task = self.job_tasks.get(job_id)
+                    if task is not None:
+                        self.aborting_tasks.add(job_id)
+                        task.cancel()
+                    if task is not None or await self.pool.zscore(self.queue_name, job_id) is None:
+                        await self.pool.zrem(abort_jobs_ss, job_id)
+
+    async def close(self) -> None:
+        """Close every connection, also when a job was cut short while it ended."""
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.vendors.close()
-        await ground.leave(self.ground)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.stop)
+        with contextlib.suppress(*road.AWAY):  # the health key expires by itself
+            await super().close()
 
-    async def perform(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002
-        """Run one try of a job: the one function that arq calls."""
-        wait_s = await perform(self.ground, self.vendors, self.runs, UUID(job_id))
-        if wait_s is not None:
-            raise Retry(defer=wait_s)
-
-    def _cancel(self, job_id: bytes) -> None:
-        run = self.runs.get(UUID(job_id.decode()))
-        if run is not None:
-            run.cancel()
-
-    async def _keep_leases(self) -> None:
-        """Renew the leases of all running jobs, and keep what they have used, three times a lease."""
-        while True:
-            await asyncio.sleep(self.settings.lease_s / 3)
-            try:
-                await self.ground.queue.renew(list(self.job_tasks), self.settings.lease_s)
-                await self._keep_progress()
-            except (DatabaseUnavailable, *road.AWAY) as error:
-                log.warning("leases not renewed", reason=str(error))
-
-    async def _keep_progress(self) -> None:
-        runs = dict(self.runs)
-        progress = [
-            lifecycle.Progress(job_id=job_id, attempt=run.job.attempt, used=made.used, result=made.result)
-            for job_id, run in runs.items()
-            for made in [run.so_far or _NOTHING]
-        ]
-        found = await lifecycle.checkpoint(self.ground, progress)
-        for job_id, run in runs.items():
-            if self.runs.get(job_id) is not run:
-                continue  # ended while we asked
-            if job_id not in found:
-                run.lose()
-            elif found[job_id] == "canceled":
-                run.cancel()  # the message was lost
-
-    async def close(self) -> None:
-        """Close the connections, also when a job was cut short while it ended (stock arq lets that skip the rest)."""
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-        self.tasks.clear()
-        await super().close()
-
-    async def _poll_iteration(self) -> None:
-        """Do arq's round; a Redis that is away is waited for (stock arq ends the process)."""
-        try:
-            await super()._poll_iteration()
-        except road.AWAY as error:
-            log.warning("Redis is away", reason=str(error))
-            self._count_slots_anew()
-            await asyncio.sleep(0.5)
-
-    def _count_slots_anew(self) -> None:
-        """Free the slot that arq's `start_jobs` had taken when it was interrupted."""
-        self.tasks = {job_id: task for job_id, task in self.tasks.items() if not task.done()}
-        self.job_counter = len(self.tasks)
-        self.sem = asyncio.BoundedSemaphore(self.max_jobs + 1)
-        for _ in self.tasks:
-            self.sem._value -= 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]: acquire() would be a coroutine
+    def lose(self, job_ids: list[str]) -> None:
+        """Stop jobs that another worker has taken."""
+        for job_id in job_ids:
+            log.warning("lost the lease", job=job_id)
+            task = self.job_tasks.get(job_id)
+            if task is not None:
+                self.losing.add(job_id)
+                task.cancel()

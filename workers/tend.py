@@ -82,7 +82,8 @@ async def _reconcile_pool(ground: Ground, pool: str, live: list[Job], mended: Ro
             mended.ended += 1
     lost = await ground.queue.lost(pool, [job.id for job in live if job not in unwanted])
     if lost:
-        await ground.queue.enqueue(pool, lost)
+        accounts = {job.id: job.account_id for job in live}
+        await ground.queue.enqueue(pool, [(job_id, accounts[job_id]) for job_id in lost])
         mended.queued += len(lost)
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from infra.settings import Settings
-from workers.pool import Pool
+from workers.worker import StudioPool as Pool
 
 
 @asynccontextmanager

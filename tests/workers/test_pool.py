@@ -282,10 +282,12 @@ async def test_a_cancel_whose_message_was_lost_is_seen_at_the_next_checkpoint(
         assert (await until(client, job))["state"] == "canceled"
 
 
-async def test_the_queue_takes_a_job_once_however_often_it_is_sent(ground: Ground, client: Client) -> None:
+async def test_the_queue_takes_a_job_once_however_often_it_is_sent(
+    ground: Ground, client: Client, account: Account
+) -> None:
     job_id = UUID((await submit(client))["id"])
     for _ in range(3):
-        await ground.queue.enqueue("chat", [job_id])
+        await ground.queue.enqueue("chat", [(job_id, account.id)])
     assert await ground.redis.zcard(queue.name("chat")) == 1  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
     definition = await ground.redis.get(f"arq:job:{job_id}")
     assert queue.deserialize(definition)["a"] == [str(job_id)], "the queue carries the id and nothing else"

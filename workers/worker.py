@@ -1,0 +1,114 @@
+"""A worker of the studio: the pool that performs jobs, stops the cancelled ones and keeps what the others have used."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Retry, func
+
+from infra import ground, queue
+from infra import redis as road
+from infra.settings import Settings
+from providers.vendors import Vendors
+from workers import lifecycle
+from workers.context import Made, Run
+from workers.perform import perform
+from workers.pool import Pool
+
+log = structlog.stdlib.get_logger()
+
+# Our own limit of tries stands in the job's row; arq's counter, which also counts shutdowns, must never end a job.
+_NEVER = 1_000_000_000
+_NOTHING = Made(result={}, used={})
+
+
+class StudioPool(Pool):
+    """Runs the jobs of one of the studio's pools, `slots` at a time."""
+
+    def __init__(
+        self, settings: Settings, name: str, *, slots: int, burst: bool = False, handle_signals: bool = True
+    ) -> None:
+        """Prepare the worker; `run` connects. `burst` stops it when the queue is empty;
+        without `handle_signals` it can run inside another program.
+        """
+        self.settings = settings
+        self.runs: dict[UUID, Run] = {}
+        self._watching: list[asyncio.Task[None]] = []
+        super().__init__(
+            [func(self.perform, name=queue.FUNCTION, timeout=None, max_tries=_NEVER)],
+            queue_name=queue.name(name),
+            redis_pool=ArqRedis(
+                road.pool(settings),
+                job_serializer=queue.serialize,
+                job_deserializer=queue.deserialize,
+                default_queue_name=queue.name(name),
+            ),
+            burst=burst,
+            handle_signals=handle_signals,
+            on_startup=self._open,
+            on_shutdown=self._close,
+            max_jobs=slots,
+            job_timeout=None,
+            keep_result=0,
+            job_completion_wait=settings.grace_s,
+            health_check_interval=10,
+            lease_s=settings.lease_s,
+        )
+
+    async def _open(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002 (arq passes it by name)
+        self.ground = ground.lay(self.settings)
+        self.vendors = Vendors(self.settings)
+        listening = road.listen(self.ground.redis, [queue.CANCELS], self._cancel, lambda: None)
+        self._watching = [asyncio.create_task(listening), asyncio.create_task(self._keep_progress())]
+        log.info("pool is ready", queue=self.queue_name, slots=self.max_jobs)
+
+    async def _close(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self.vendors.close()
+        await ground.leave(self.ground)
+
+    async def perform(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002
+        """Run one try of a job: the one function that the pool calls."""
+        wait_s = await perform(self.ground, self.vendors, self.runs, UUID(job_id))
+        if wait_s is not None:
+            raise Retry(defer=wait_s)
+
+    def _cancel(self, job_id: bytes) -> None:
+        run = self.runs.get(UUID(job_id.decode()))
+        if run is not None:
+            run.cancel()
+
+    def lose(self, job_ids: list[str]) -> None:
+        """Stop jobs that another worker has taken, without a word from them."""
+        for job_id in job_ids:
+            if run := self.runs.get(UUID(job_id)):
+                run.lose()
+        super().lose(job_ids)
+
+    async def _keep_progress(self) -> None:
+        """Keep what the running jobs have used, and see the cancels whose message was lost, three times a lease."""
+        while True:
+            await asyncio.sleep(self.settings.lease_s / 3)
+            try:
+                await self._checkpoint(dict(self.runs))
+            except Exception as error:  # noqa: BLE001 (it is kept the next time; the loop must not end)
+                log.warning("progress not kept", reason=repr(error))
+
+    async def _checkpoint(self, runs: dict[UUID, Run]) -> None:
+        progress = [
+            lifecycle.Progress(job_id=job_id, attempt=run.job.attempt, used=made.used, result=made.result)
+            for job_id, run in runs.items()
+            for made in [run.so_far or _NOTHING]
+        ]
+        found = await lifecycle.checkpoint(self.ground, progress)
+        for job_id, run in runs.items():
+            if self.runs.get(job_id) is not run:
+                continue  # ended while we asked
+            if job_id not in found:
+                run.lose()
+            elif found[job_id] == "canceled":
+                run.cancel()

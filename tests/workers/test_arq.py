@@ -304,7 +304,7 @@ async def test_a_function_that_cannot_be_encoded_fails_the_job_and_not_the_worke
     assert not info.success
 
 
-def test_functions_are_taken_in_every_form_that_arq_takes() -> None:
+async def test_functions_are_taken_in_every_form_that_arq_takes() -> None:
     pool = Pool([add, func(fail, name="other"), "asyncio.sleep"], handle_signals=False)
     assert set(pool.functions) == {"add", "other", "asyncio.sleep"}
     assert isinstance(pool.functions["add"], Function)

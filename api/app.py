@@ -1,7 +1,6 @@
 """The HTTP floor: `create_app` builds everything one API process needs; nothing is global."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -36,8 +35,7 @@ def create_app(configured: Settings) -> Litestar:
         finally:
             hub.close()
             listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            await asyncio.gather(listening, return_exceptions=True)
             await ground.leave(laid)
 
     return Litestar(

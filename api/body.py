@@ -128,7 +128,8 @@ def _value(field: str, match: re.Match[str]) -> PulseError:
 
 
 def _type(field: str, match: re.Match[str]) -> PulseError:
-    return WrongType(field=field or "body", expected=match[1])
+    expected = "number" if match[1].startswith(("Number", "Not")) else match[1]
+    return WrongType(field=field or "body", expected=expected)
 
 
 # What msgspec says, most telling first.
@@ -137,6 +138,7 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[str, re.Match[str]], PulseError
     (re.compile(r"Object contains unknown field `(.+)`"), _unknown),
     (re.compile(r"Expected `(\w+)(?: \| null)?` of length (<=|>=) (\d+)"), _length),
     (re.compile(r"Expected `\w+(?: \| null)?` (<=|>=|<|>) ([-\d.e+]+)"), _range),
+    (re.compile(r"(Number out of range|Not a valid number)"), _type),
     (re.compile(r"Invalid (?:enum )?value (.+)"), _value),
     (re.compile(r"Expected `([^`]+)`"), _type),
 ]
@@ -162,6 +164,8 @@ async def read[T](request: Request[Any, Any, Any], specs: Mapping[str, type[T]])
         decoded = msgspec.json.decode(body, type=specs[kind])
     except msgspec.ValidationError as error:
         raise _fact(str(error)) from None
+    except RecursionError:
+        raise MalformedJson from None  # nested deeper than anything that is asked here
     except (msgspec.DecodeError, UnicodeDecodeError):
         # msgspec calls a lone surrogate malformed JSON; the standard library reads it, so that it can be named.
         raise _first_unfit(body) or MalformedJson from None
@@ -183,10 +187,10 @@ def _fact(message: str) -> PulseError:
 
 def _first_unfit(body: bytes) -> InvalidText | None:
     try:
-        value = json.loads(body)
+        texts = _texts(json.loads(body), "")
+        return next((InvalidText(field=field or "body") for field, text in texts if _UNFIT.search(text)), None)
     except (ValueError, RecursionError):
         return None
-    return next((InvalidText(field=field or "body") for field, text in _texts(value, "") if _UNFIT.search(text)), None)
 
 
 def _texts(value: object, field: str) -> Iterator[tuple[str, str]]:

@@ -169,7 +169,7 @@ async def page(
     limit: Annotated[str, Parameter(description="Jobs a page, 1 to 100.")] = "20",
 ) -> PageAnswer:
     """Return the account's jobs, newest first."""
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 100):
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= 100):
         raise InvalidLimit(field="limit")
     try:
         before = UUID(cursor) if cursor is not None else None

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from infra import embedded
@@ -14,9 +15,9 @@ from infra.settings import Settings
 
 
 class DatabaseUnavailable(PulseError):
-    """The database cannot be reached right now; nothing was changed. Please try again."""
+    """The database cannot be reached right now. Please try again."""
 
-    ar = "لا يمكن الوصول إلى قاعدة البيانات الآن، ولم يتغيّر شيء. حاول مرة أخرى."
+    ar = "لا يمكن الوصول إلى قاعدة البيانات الآن. حاول مرة أخرى."
     status = 503
 
 
@@ -47,6 +48,10 @@ class Database:
             pool_size=settings.database_pool,
             max_overflow=0,
             pool_pre_ping=True,
+            # A statement's parameters are prompts and answers: they are no business of a log.
+            hide_parameters=True,
+            # Nothing of ours takes long; what does holds a lock that others wait for.
+            connect_args={"server_settings": {"statement_timeout": "30s", "lock_timeout": "15s"}},
             json_serializer=_dump,
             json_deserializer=msgspec.json.decode,
         )
@@ -61,7 +66,7 @@ class Database:
         try:
             async with self._session() as session, session.begin():
                 yield session
-        except OSError as error:
+        except (OSError, PoolTimeout) as error:
             raise DatabaseUnavailable from error
         except DBAPIError as error:
             if _is_away(error):

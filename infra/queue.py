@@ -190,7 +190,8 @@ class Consumer:
 
     async def woken(self, timeout_s: float) -> bool:
         """Wait until something may be there to claim; False when nothing was said for `timeout_s` seconds."""
-        return await self._redis.blpop([f"{self._base}wake"], timeout=timeout_s) is not None  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+        line: Any = self._redis
+        return await line.blpop([f"{self._base}wake"], timeout=timeout_s) is not None
 
     async def pass_on(self) -> None:
         """Wake another worker instead of this one, which has no room."""

@@ -50,7 +50,7 @@ def connect(settings: Settings) -> Redis:
 
 def blocking_twin(redis: Redis) -> BlockingRedis:
     """Return a client of the same server for a thread of its own."""
-    options: dict[str, Any] = redis.connection_pool.connection_kwargs
+    options = cast("dict[str, Any]", redis.connection_pool.connection_kwargs)  # pyright: ignore[reportUnknownMemberType]
     kept = {key: options[key] for key in ("host", "port", "db", "username", "password") if key in options}
     if "path" in options:
         kept["unix_socket_path"] = options["path"]

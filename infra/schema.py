@@ -38,6 +38,8 @@ async def upgrade(database: Database) -> None:
     """Run the missing migrations, in one transaction, under a lock."""
 
     def run(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a big table takes its time
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         command.upgrade(_config(connection), "head")
 

@@ -106,7 +106,7 @@ class Streams:
             sent = int(value)
 
     async def end(self, job_id: UUID, attempt: int, data: bytes) -> None:
-        """Append a terminal event for a job that no worker speaks for, and start the stream's last `keep_s` seconds."""
+        """Append a terminal event after whatever `attempt` has said, and start the stream's last `keep_s` seconds."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(_key(job_id), {"e": data}, id=f"{attempt}-*")
             pipe.expire(_key(job_id), self._keep_s)
@@ -114,7 +114,9 @@ class Streams:
             try:
                 await pipe.execute()
             except ResponseError as error:
-                raise Fenced from error
+                if "equal or smaller" in str(error):
+                    raise Fenced from error
+                raise
 
     async def read(self, job_id: UUID, after: EventId = START, count: int | None = _PAGE) -> list[Event]:
         """Return at most `count` events after an id (all of them for None), in order; none where there is no stream."""

@@ -47,15 +47,17 @@ class OpenAIChat:
         """Yield deltas and one `Finish`; raises `ProviderError`."""
         reason = None
         input_tokens = output_tokens = None
+        text = _Text()
         try:
             async with await self._start(call) as chunks:
                 async for chunk in chunks:
                     # Usage may ride on any chunk, also on one that has choices (seen with several servers).
                     if chunk.usage is not None:
-                        input_tokens, output_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+                        input_tokens = _count(chunk.usage.prompt_tokens)
+                        output_tokens = _count(chunk.usage.completion_tokens)
                     for choice in chunk.choices:
-                        if choice.delta.content:
-                            yield types.TextDelta(choice.delta.content)
+                        if piece := text.take(choice.delta.content or ""):
+                            yield types.TextDelta(piece)
                         reason = choice.finish_reason or reason
         except openai.APIError as error:
             raise _fact(error) from error
@@ -63,6 +65,8 @@ class OpenAIChat:
             raise types.AnswerTruncated from error
         if reason is None:
             raise types.AnswerTruncated
+        if piece := text.rest():
+            yield types.TextDelta(piece)
         yield types.Finish(reason=_REASONS.get(reason, "stop"), input_tokens=input_tokens, output_tokens=output_tokens)
 
     async def _start(self, call: types.ChatCall) -> openai.AsyncStream[ChatCompletionChunk]:
@@ -80,6 +84,37 @@ class OpenAIChat:
     @property
     def _is_openai(self) -> bool:
         return self._client.base_url.host == "api.openai.com"
+
+
+class _Text:
+    """Makes text that can be kept of what a vendor sends: it may cut a surrogate pair in two, or send U+0000."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def take(self, piece: str) -> str:
+        """Return the next piece; the first half of a pair waits for its second."""
+        piece, self._half = self._half + piece, ""
+        if piece and "\ud800" <= piece[-1] <= "\udbff":
+            piece, self._half = piece[:-1], piece[-1]
+        return _kept(piece)
+
+    def rest(self) -> str:
+        """Return what still waits at the end."""
+        half, self._half = self._half, ""
+        return _kept(half)
+
+
+def _kept(text: str) -> str:
+    """Join surrogate pairs, and put U+FFFD for a lone surrogate or U+0000, which PostgreSQL's JSON refuses."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def _count(tokens: object) -> int | None:
+    """Return a count that can be charged; the SDK does not check what a compatible server sends."""
+    return tokens if isinstance(tokens, int) and 0 <= tokens < 2**31 else None
 
 
 def _message(turn: types.Turn) -> ChatCompletionMessageParam:

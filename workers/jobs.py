@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Job
@@ -20,11 +21,10 @@ class JobNotFound(PulseError):
     status = 404
 
 
-async def get(session: AsyncSession, account_id: UUID, job_id: UUID) -> Job:
+async def get(session: AsyncSession, account_id: UUID, job_id: UUID, *, lock: bool = False) -> Job:
     """Return the account's job, without its transcript. Raises `JobNotFound`, also for somebody else's job."""
-    job = await session.scalar(
-        select(Job).options(defer(Job.transcript)).where(Job.id == job_id, Job.account_id == account_id)
-    )
+    query = select(Job).options(defer(Job.transcript)).where(Job.id == job_id, Job.account_id == account_id)
+    job = await session.scalar(query.with_for_update() if lock else query)
     if job is None:
         raise JobNotFound
     return job
@@ -53,12 +53,15 @@ def terminal(job: Job) -> events.Said:
 
 async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | None:
     """Return what a job that is over still has to say after an id, or None while it is not over."""
-    async with ground.database.begin() as session:
-        job = await session.scalar(select(Job).where(Job.id == job_id, Job.state.not_in(LIVE)))
+    try:
+        async with ground.database.begin() as session:
+            job = await session.scalar(select(Job).where(Job.id == job_id, Job.state.not_in(LIVE)))
+    except DatabaseUnavailable:
+        return None  # not known to be over; a stream that Redis still carries need not end for it
     if job is None:
         return None
     said = transcript.unfold(job.transcript, EventId(0, 0))
-    last = said[-1].id.n if said and said[-1].id.attempt == job.attempt else max(after.n, 0)
+    last = said[-1].id.n if said and said[-1].id.attempt == job.attempt else 0
     # A viewer at or past the last event has seen the end already, but a stream always ends with it.
-    end = Event(EventId(job.attempt, last + 1), events.encode(terminal(job)))
+    end = Event(max(EventId(job.attempt, last + 1), EventId(after.attempt, after.n + 1)), events.encode(terminal(job)))
     return [event for event in said if event.id > after] + [end]

@@ -21,10 +21,11 @@ from infra import ids
 from infra import redis as road
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import LIVE, Account, Document, IdempotencyKey, Job
-from infra.streams import Fenced
+from infra.models import LIVE, Account, Document, Hold, IdempotencyKey, Job
+from infra.streams import EventId, Fenced
 from quotas import ledger
 from workers import events, jobs, pools
+from workers import transcript as transcripts
 from workers.request import Request
 
 log = structlog.stdlib.get_logger()
@@ -32,7 +33,7 @@ log = structlog.stdlib.get_logger()
 #: A caller's key is remembered this long.
 KEEP_KEYS = timedelta(hours=24)
 #: A job that loses its worker this often is what kills the workers.
-MOST_ATTEMPTS = 25
+MOST_LOSSES = 20
 
 
 class IdempotencyKeyReused(PulseError):
@@ -73,26 +74,36 @@ async def submit(
     Raises `QuotaExceeded`, `IdempotencyKeyReused`, or what the request's own `resolved` raises; nothing is kept then.
     """
     fingerprint = hashlib.sha256(b"POST /v1/jobs\n" + msgspec.json.encode(request, order="sorted")).digest()
-    request = request.resolved(ground.settings)
-    most = request.most(ground.settings)
     async with ground.database.begin() as session:
-        # The lock comes first: of two submissions with one key, the second sees what the first has kept.
-        balances = await ledger.lock(session, account, sorted(most))
-        job = None
         if idempotency_key is not None:
-            job = await _replay(session, account.id, idempotency_key, fingerprint)
-        replayed, crossings = job is not None, list[ledger.Crossing]()
-        if job is None:
-            job = _new(account.id, request)
-            crossings = ledger.hold(session, balances, job.id, most)
-            session.add(job)
-            if idempotency_key is not None:
-                session.add(_remember(job, idempotency_key, fingerprint))
-            await session.flush()
-    if not replayed:
-        await _announce(ground, job, crossings)
+            # The lock comes first: of two submissions with one key, the second sees what the first has kept.
+            await _lock_key(session, account.id, idempotency_key)
+            known = await _replay(session, account.id, idempotency_key, fingerprint)
+            if known is not None:
+                return Submitted(job=known, quota=await _quota(session, account, known), replayed=True)
+        resolved = request.resolved(ground.settings)
+        most = resolved.most(ground.settings)
+        balances = await ledger.lock(session, account, sorted(most))
+        job = _new(account.id, resolved)
+        crossings = ledger.hold(session, balances, job.id, most)
+        session.add(job)
+        if idempotency_key is not None:
+            session.add(_remember(job, idempotency_key, fingerprint))
+        await session.flush()
+    await _announce(ground, job, crossings)
     quota = {meter: ledger.standing(balance) for meter, balance in balances.items()}
-    return Submitted(job=job, quota=quota, replayed=replayed)
+    return Submitted(job=job, quota=quota, replayed=False)
+
+
+async def _lock_key(session: AsyncSession, account_id: UUID, key: str) -> None:
+    """Wait until no other submission of the account uses this key."""
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{account_id} {key}", 0))))
+
+
+async def _quota(session: AsyncSession, account: Account, job: Job) -> dict[str, ledger.Standing]:
+    """Return how the meters that a job drew on stand now."""
+    meters = sorted(await session.scalars(select(Hold.meter).where(Hold.job_id == job.id)))
+    return {meter: ledger.standing(balance) for meter, balance in (await ledger.lock(session, account, meters)).items()}
 
 
 def _new(account_id: UUID, request: Request) -> Job:
@@ -158,7 +169,9 @@ async def claim(ground: Ground, job_id: UUID) -> Job | None:
         job = await session.scalar(select(Job).where(Job.id == job_id).with_for_update())
         if job is None or job.state not in LIVE:
             return None
-        if job.cancel_requested_at is None and job.attempt < MOST_ATTEMPTS:
+        # Nobody gave it back: its worker is dead, or lost it.
+        job.losses += 1 if job.state == "running" else 0
+        if job.cancel_requested_at is None and job.losses < MOST_LOSSES:
             job.state, job.attempt = "running", job.attempt + 1
             job.started_at = job.started_at or datetime.now(UTC)
             return job
@@ -167,18 +180,34 @@ async def claim(ground: Ground, job_id: UUID) -> Job | None:
 
 
 async def abandon(ground: Ground, job: Job) -> None:
-    """End a job that nobody runs: cancelled, with what its last checkpoint says was used, or given up."""
+    """End a job that nobody runs: cancelled, with what its last checkpoint says was used, or given up.
+
+    It ends as the next attempt, so that a worker that comes back from the dead cannot speak after the end.
+    """
     checkpoint = job.checkpoint or {}
+    said = await _said(ground, job)
     if job.cancel_requested_at is not None:
-        ended = await finish(ground, job, "canceled", used=checkpoint.get("used", {}), result=checkpoint.get("result"))
+        used, result = checkpoint.get("used", {}), checkpoint.get("result")
+        ended = await finish(ground, job, "canceled", used=used, result=result, transcript=said, next_attempt=True)
     else:
-        ended = await finish(ground, job, "failed", error=failure(JobAbandoned()))
+        error = failure(JobAbandoned())
+        ended = await finish(ground, job, "failed", error=error, transcript=said, next_attempt=True)
     if ended is None:
         return
     try:
-        await ground.streams.end(job.id, job.attempt, events.encode(jobs.terminal(ended)))
+        await ground.streams.append(ended.id, ended.attempt, [events.encode(jobs.terminal(ended))], 0, over=True)
     except (Fenced, *road.AWAY):
         log.warning("the last event stays unsaid", job=str(job.id))
+
+
+async def _said(ground: Ground, job: Job) -> Document | None:
+    """Return what the job's last attempt had said before its worker died, as far as Redis still knows."""
+    try:
+        told = await ground.streams.read(job.id, EventId(job.attempt, 0), count=None)
+    except road.AWAY:
+        return None
+    said = [event.data for event in told if event.id.attempt == job.attempt]
+    return transcripts.compact(job.attempt, said) if said else None
 
 
 def failure(error: PulseError) -> Document:
@@ -238,10 +267,12 @@ async def finish(
     result: Document | None = None,
     error: Document | None = None,
     transcript: Document | None = None,
+    next_attempt: bool = False,
 ) -> Job | None:
     """End a job and its holds, once: charge what was `used`, free the rest.
 
-    Returns the ended job, or None when this attempt no longer has it: then nothing is written.
+    `next_attempt` ends it under a new fencing token. Returns the ended job, or None when this attempt no longer has
+    it: then nothing is written.
     """
     async with ground.database.begin() as session:
         ended = await session.scalar(
@@ -252,6 +283,7 @@ async def finish(
         ended.charged = await ledger.settle(session, job.id, used or {})
         ended.state, ended.finished_at = state, datetime.now(UTC)
         ended.tries += 1 if state == "failed" else 0
+        ended.attempt += 1 if next_attempt else 0
         ended.checkpoint, ended.result, ended.error, ended.transcript = None, result, error, transcript
     return ended
 
@@ -262,25 +294,15 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
     A job that is over stays as it is: a success that committed first wins. Raises `JobNotFound`.
     """
     async with ground.database.begin() as session:
-        owned = (Job.id == job_id, Job.account_id == account_id)
-        ended = await session.scalar(
-            update(Job)
-            .where(*owned, Job.state == "queued")
-            .values(state="canceled", finished_at=func.now(), cancel_requested_at=func.now(), charged={})
-            .returning(Job)
-        )
-        if ended is not None:
+        # The lock comes first: a retry or a hand-back that commits meanwhile is then seen.
+        job = await jobs.get(session, account_id, job_id, lock=True)
+        if job.state in LIVE:
+            job.cancel_requested_at = job.cancel_requested_at or datetime.now(UTC)
+        if waited := job.state == "queued":
+            job.state, job.finished_at, job.charged = "canceled", datetime.now(UTC), {}
             await ledger.void(session, job_id)
-            job = ended
-        else:
-            await session.execute(
-                update(Job)
-                .where(*owned, Job.state == "running", Job.cancel_requested_at.is_(None))
-                .values(cancel_requested_at=func.now())
-            )
-            job = await jobs.get(session, account_id, job_id)
     try:
-        if ended is not None:
+        if waited:
             await ground.streams.end(job.id, job.attempt, events.encode(jobs.terminal(job)))
             await ground.queue.forget(pools.of(job.kind), job.id)
         elif job.state == "running":

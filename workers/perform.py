@@ -44,16 +44,25 @@ async def perform(ground: Ground, vendors: Vendors, runs: dict[UUID, Run], job_i
     runs[job_id] = run
     try:
         return await _try(ground, run)
+    except DatabaseUnavailable:
+        raise  # the queue gives the job to somebody who can write
+    except Exception:
+        # Whatever it is, trying it again would not help: the end itself could not be written.
+        log.exception("the job could not be ended as it should", job=str(job_id), attempt=job.attempt)
+        error = lifecycle.failure(InternalError())
+        await _end(run, await _held(lambda: lifecycle.finish(ground, job, "failed", error=error)))
+        return None
     finally:
         del runs[job_id]
 
 
 async def _try(ground: Ground, run: Run) -> float | None:
     job = run.job
-    room = kinds.room(job.kind)
-    timeout_s = room.timeout_s(ground.settings)
+    timeout_s = 0.0
     try:
         await run.say(events.Started(attempt=job.attempt))
+        room = kinds.room(job.kind)
+        timeout_s = room.timeout_s(ground.settings)
         async with asyncio.timeout(timeout_s):
             making = asyncio.create_task(room.make(kinds.read(job.kind, job.spec), run))
             made = await run.work(making)
@@ -91,6 +100,9 @@ async def _failed(
     ground: Ground, run: Run, error: PulseError, *, retryable: bool, retry_after_s: float | None = None
 ) -> float | None:
     job = run.job
+    if run.cancel_requested:
+        await _stopped(ground, run)
+        return None
     if retryable and job.tries + 1 < ground.settings.max_tries:
         wait_s = _wait_s(ground.settings, job.tries + 1, retry_after_s)
         return wait_s if await _held(lambda: lifecycle.retry(ground, job, wait_s)) else None

@@ -53,7 +53,7 @@ class Pool(Worker):
 
     async def main(self) -> None:
         """Claim and run jobs until told to stop, or until none are left in burst mode."""
-        if self._pool is None:
+        if self._pool is None:  # pyright: ignore[reportUnnecessaryComparison]: arq types it by what it becomes
             self._pool = await create_pool(
                 cast("RedisSettings", self.redis_settings),
                 job_deserializer=self.job_deserializer,
@@ -159,7 +159,7 @@ class Pool(Worker):
             log.error("a hook failed", job=job_id, exc_info=error)
 
     async def _run(self, job: Claimed) -> None:
-        trial = Trial(self, job)
+        trial = Trial(self, self.losing, job)
         if self.allow_abort_jobs and await self.pool.zrem(abort_jobs_ss, job.id):
             ended = trial.aborted()
         else:
@@ -197,7 +197,7 @@ class Pool(Worker):
         while True:
             await asyncio.sleep(_ABORTS_EVERY_S)
             with contextlib.suppress(*road.AWAY):
-                named = [job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)]
+                named = [job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)]  # pyright: ignore[reportUnknownMemberType]
                 for job_id in named:
                     task = self.job_tasks.get(job_id)
                     if task is not None:

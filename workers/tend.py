@@ -4,7 +4,9 @@ Any number may run: each round is done by whoever gets the lock, and a round don
 """
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import structlog
 from msgspec import Struct
@@ -27,6 +29,10 @@ _BATCH = 1000
 _ON_ITS_WAY = timedelta(seconds=3)
 
 
+#: Running jobs that the queue does not know, and since when.
+type Missing = dict[UUID, float]
+
+
 class Round(Struct, kw_only=True):
     """What one round mended."""
 
@@ -35,35 +41,53 @@ class Round(Struct, kw_only=True):
 
 
 async def tend(ground: Ground) -> None:
-    """Do rounds for ever; a database or a Redis that is away is waited for."""
+    """Do rounds for ever. Nothing ends them: what cannot be mended now may be in the next round."""
     clock = asyncio.get_running_loop().time
     kept_house_at = -_HOUSEKEEPING_EVERY_S
+    missing: Missing = {}
     while True:
-        try:
-            if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
-                await keep_house(ground)
-                kept_house_at = clock()
-            mended = await reconcile(ground)
-            if mended.queued or mended.ended:
-                log.info("mended", queued=mended.queued, ended=mended.ended)
-        except (DatabaseUnavailable, *road.AWAY) as error:
-            log.warning("cannot tend now", reason=str(error))
+        if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
+            kept_house_at = clock()
+            await _try("keep house", keep_house(ground))
+        await _try("reconcile", _round(ground, missing))
         await asyncio.sleep(ground.settings.tend_every_s)
 
 
-async def reconcile(ground: Ground) -> Round:
-    """Queue the live jobs that the queue has lost, and end the cancelled ones whose worker is dead."""
+async def _try(what: str, deed: Awaitable[None]) -> None:
+    try:
+        await deed
+    except (DatabaseUnavailable, *road.AWAY) as error:
+        log.warning("cannot tend now", what=what, reason=str(error))
+    except Exception:
+        log.exception("cannot tend now", what=what)
+
+
+async def _round(ground: Ground, missing: Missing) -> None:
+    mended = await reconcile(ground, missing)
+    if mended.queued or mended.ended:
+        log.info("mended", queued=mended.queued, ended=mended.ended)
+
+
+async def reconcile(ground: Ground, missing: Missing) -> Round:
+    """Queue the live jobs that the queue has lost, and end the cancelled ones that nobody runs.
+
+    `missing` says when (loop time) a running job was first seen to be unknown to the queue. Its worker may be alive,
+    and takes its lease again by itself when Redis has forgotten it: only after a whole lease is it given to another.
+    """
     mended, after = Round(), None
+    seen: Missing = {}
     while batch := await _live(ground, after):
         after = batch[-1].id
-        for pool in pools.POOLS:
-            await _reconcile_pool(ground, pool, [job for job in batch if pools.of(job.kind) == pool], mended)
+        for pool, kinds in pools.POOLS.items():
+            await _reconcile_pool(ground, pool, [job for job in batch if job.kind in kinds], mended, missing, seen)
+    missing.clear()
+    missing.update(seen)
     return mended
 
 
-async def _live(ground: Ground, after: object) -> list[Job]:
+async def _live(ground: Ground, after: UUID | None) -> list[Job]:
     now = datetime.now(UTC)
-    settled = or_(Job.state == "running", Job.run_at < now - _ON_ITS_WAY)
+    settled = or_(Job.state == "running", Job.run_at < now - _ON_ITS_WAY, Job.cancel_requested_at.is_not(None))
     query = select(Job).where(Job.state.in_(LIVE), Job.created_at < now - _ON_ITS_WAY, settled)
     if after is not None:
         query = query.where(Job.id > after)
@@ -71,20 +95,30 @@ async def _live(ground: Ground, after: object) -> list[Job]:
         return list(await session.scalars(query.order_by(Job.id).limit(_BATCH)))
 
 
-async def _reconcile_pool(ground: Ground, pool: str, live: list[Job], mended: Round) -> None:
+async def _reconcile_pool(
+    ground: Ground, pool: str, live: list[Job], mended: Round, missing: Missing, seen: Missing
+) -> None:
     if not live:
         return
-    unwanted = [job for job in live if job.state == "running" and job.cancel_requested_at is not None]
-    leased = await ground.queue.leased([job.id for job in unwanted])
-    for job in unwanted:
-        if job.id not in leased:
+    leased = await ground.queue.leased([job.id for job in live])
+    for job in live:
+        if job.cancel_requested_at is not None and job.id not in leased:
             await lifecycle.abandon(ground, job)
             mended.ended += 1
-    lost = await ground.queue.lost(pool, [job.id for job in live if job not in unwanted])
-    if lost:
-        accounts = {job.id: job.account_id for job in live}
-        await ground.queue.enqueue(pool, [(job_id, accounts[job_id]) for job_id in lost])
-        mended.queued += len(lost)
+    wanted = {job.id: job for job in live if job.cancel_requested_at is None}
+    lost = await ground.queue.lost(pool, list(wanted))
+    now = asyncio.get_running_loop().time()
+    given_up = [job_id for job_id in lost if _is_given_up(ground, wanted[job_id], now, missing, seen)]
+    if given_up:
+        await ground.queue.enqueue(pool, [(job_id, wanted[job_id].account_id) for job_id in given_up])
+        mended.queued += len(given_up)
+
+
+def _is_given_up(ground: Ground, job: Job, now: float, missing: Missing, seen: Missing) -> bool:
+    if job.state == "queued":
+        return True
+    seen[job.id] = missing.get(job.id, now)
+    return now - seen[job.id] >= ground.settings.lease_s
 
 
 async def keep_house(ground: Ground) -> None:

@@ -1,49 +1,27 @@
 """One try of one arq job: decoded, called under its timeout, and turned into what becomes of it."""
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from arq.constants import keep_cronjob_progress
 from arq.cron import CronJob
-from arq.jobs import DeserializationError, Deserializer, Serializer, deserialize_job_raw, serialize_result
+from arq.jobs import DeserializationError, deserialize_job_raw, serialize_result
 from arq.utils import ms_to_datetime, timestamp_ms
-from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
+from arq.worker import Function, JobExecutionFailed, Retry, RetryJob, Worker
 
 from infra.queue import Claimed, Ended
 
 log = structlog.stdlib.get_logger()
 
 
-class _Worker(Protocol):
-    """What a try needs of its worker: arq's attributes, and who was told to stop."""
-
-    functions: dict[str, Function | CronJob]
-    ctx: dict[Any, Any]
-    queue_name: str
-    job_tasks: dict[str, asyncio.Task[Any]]
-    job_timeout_s: float | None
-    keep_result_s: float | None
-    keep_result_forever: bool
-    max_tries: int
-    retry_jobs: bool
-    on_job_start: Any
-    on_job_end: Any
-    job_serializer: Serializer | None
-    job_deserializer: Deserializer | None
-    jobs_complete: int
-    jobs_failed: int
-    jobs_retried: int
-    aborting_tasks: set[str]
-    losing: set[str]
-
-
 class Trial:
     """A claimed job in a worker's hands."""
 
-    def __init__(self, worker: _Worker, job: Claimed) -> None:
-        """Prepare to run `job` for `worker`."""
+    def __init__(self, worker: Worker, losing: set[str], job: Claimed) -> None:
+        """Prepare to run `job` for `worker`; of the jobs in `losing` nothing is to become here."""
         self._worker = worker
+        self._losing = losing
         self._job = job
         self._name, self._args, self._kwargs = "<unknown>", tuple[Any, ...](), dict[Any, Any]()
         self._enqueued_ms = 0
@@ -111,8 +89,8 @@ class Trial:
 
     def _stopped(self, error: BaseException, function: Function | CronJob) -> Ended | None:
         worker, job_id = self._worker, self._job.id
-        if job_id in worker.losing:
-            worker.losing.discard(job_id)
+        if job_id in self._losing:
+            self._losing.discard(job_id)
             return None
         if worker.retry_jobs and isinstance(error, Retry):
             worker.jobs_retried += 1

@@ -19,6 +19,8 @@ for i = 6, #ARGV do
     if n > known then redis.call('XADD', KEYS[1], attempt .. '-' .. n, 'e', ARGV[i]) end
     n = n + 1
 end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('PUBLISH', ARGV[1], ARGV[2])
+if n - 1 > known then -- what was said already changes nothing, also not how long the stream is kept
+    redis.call('EXPIRE', KEYS[1], ARGV[3])
+    redis.call('PUBLISH', ARGV[1], ARGV[2])
+end
 return {'ok', n - 1}

@@ -35,6 +35,8 @@ class Job(Table):
     attempt: Mapped[int] = mapped_column(Integer, server_default="0")
     #: Failures so far; a shutdown or a lost lease is none.
     tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: Attempts whose worker was never heard of again; too many of them, and the job is what kills the workers.
+    losses: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[Now]
     #: Not to be claimed before this moment (a retry's backoff).
     run_at: Mapped[Now]

@@ -54,7 +54,7 @@ async def add(ctx: Ctx, a: int, b: int = 0) -> int:
     return a + b
 
 
-async def fail(_ctx: Ctx) -> None:
+async def fail(ctx: Ctx) -> None:
     """Fail for good."""
     raise ValueError("no")
 
@@ -98,7 +98,7 @@ async def test_retry_runs_again_and_counts_the_tries(redis: ArqRedis, build: Bui
 
 
 async def test_retries_end_after_max_tries(redis: ArqRedis, build: Build) -> None:
-    async def never(_ctx: Ctx) -> None:
+    async def never(ctx: Ctx) -> None:
         raise Retry
 
     job = await redis.enqueue_job("never")
@@ -110,7 +110,7 @@ async def test_retries_end_after_max_tries(redis: ArqRedis, build: Build) -> Non
 
 
 async def test_a_timeout_cancels_the_function(redis: ArqRedis, build: Build) -> None:
-    async def slow(_ctx: Ctx) -> None:
+    async def slow(ctx: Ctx) -> None:
         await asyncio.sleep(30)
 
     job = await redis.enqueue_job("slow")
@@ -144,7 +144,8 @@ async def test_a_job_id_is_unique_until_its_result_is_gone(redis: ArqRedis, buil
 @pytest.mark.parametrize("how", ["_defer_by", "_defer_until"])
 async def test_a_deferred_job_waits_for_its_time(redis: ArqRedis, build: Build, how: str) -> None:
     by = timedelta(seconds=0.3)
-    job = await redis.enqueue_job("add", 1, **{how: by if how == "_defer_by" else datetime.now(UTC) + by})
+    options: dict[str, Any] = {how: by if how == "_defer_by" else datetime.now(UTC) + by}
+    job = await redis.enqueue_job("add", 1, **options)
     assert job is not None
     assert await job.status() == JobStatus.deferred
     started = asyncio.get_running_loop().time()
@@ -156,7 +157,7 @@ async def test_a_deferred_job_waits_for_its_time(redis: ArqRedis, build: Build, 
 async def test_a_result_can_be_waited_for_while_the_job_runs(redis: ArqRedis, build: Build) -> None:
     go = asyncio.Event()
 
-    async def held(_ctx: Ctx) -> int:
+    async def held(ctx: Ctx) -> int:
         await go.wait()
         return 7
 
@@ -175,7 +176,7 @@ async def test_a_result_can_be_waited_for_while_the_job_runs(redis: ArqRedis, bu
 
 
 async def test_a_running_job_is_aborted(redis: ArqRedis, build: Build) -> None:
-    async def long(_ctx: Ctx) -> None:
+    async def long(ctx: Ctx) -> None:
         await asyncio.sleep(30)
 
     job = await redis.enqueue_job("long")
@@ -218,7 +219,7 @@ async def test_aborting_an_unknown_id_does_not_kill_the_next_job_of_that_name(re
 async def test_cron_runs_on_its_second_and_once(redis: ArqRedis, build: Build) -> None:
     ran: list[datetime] = []
 
-    async def tick(_ctx: Ctx) -> None:
+    async def tick(ctx: Ctx) -> None:
         ran.append(datetime.now(UTC))
 
     soon = datetime.now().astimezone() + timedelta(seconds=2)
@@ -268,7 +269,7 @@ async def test_more_jobs_than_slots_all_run_and_never_more_than_the_slots_at_onc
 ) -> None:
     running = most = 0
 
-    async def count(_ctx: Ctx) -> None:
+    async def count(ctx: Ctx) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -291,7 +292,7 @@ async def test_max_burst_jobs_stops_after_that_many(redis: ArqRedis, build: Buil
 async def test_a_function_that_cannot_be_encoded_fails_the_job_and_not_the_worker(
     redis: ArqRedis, build: Build
 ) -> None:
-    async def strange(_ctx: Ctx) -> object:
+    async def strange(ctx: Ctx) -> object:
         return object()
 
     job = await redis.enqueue_job("strange")

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Router
+from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -14,6 +15,7 @@ from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
 
+from api import problems
 from workers import kinds
 
 _ASSETS = "/docs/assets"
@@ -73,4 +75,9 @@ def assets() -> Router:
     assert spec is not None
     assert spec.origin is not None
     vendor = next(iter(sorted((Path(spec.origin).parent / "vendor").iterdir())))
-    return create_static_files_router(_ASSETS, [vendor], include_in_schema=False)
+    # A path that no file system can have is not found, like any other that is not there.
+    unthinkable: dict[int | type[Exception], Any] = {
+        ValueError: problems.on_no_file,
+        HTTPException: problems.on_no_file,
+    }
+    return create_static_files_router(_ASSETS, [vendor], include_in_schema=False, exception_handlers=unthinkable)

@@ -110,6 +110,11 @@ def on_refusal(request: Request[Any, Any, Any], error: HTTPException) -> Respons
             return on_bug(request, error)
 
 
+def on_no_file(request: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
+    """Answer a request for a file whose name cannot be one."""
+    return respond(request, NoSuchRoute())
+
+
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a bug: the caller learns that there is one, the log what it is. A Redis that is away is no bug."""
     if isinstance(error, AWAY):

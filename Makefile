@@ -30,7 +30,7 @@ trial: ## Run all tests, then the benchmarks
 
 chaos: ## Run the tests that kill processes and servers
 	$(call setup,--dev)
-	@exec $(BIN)/python -m pytest -m chaos $(ARGS)
+	@exec $(BIN)/python -m pytest -m chaos -o faulthandler_timeout=0 $(ARGS)
 
 lock: ## Bring both locks in line with pyproject.toml (ARGS=--upgrade for newer versions)
 	$(call setup,--dev)

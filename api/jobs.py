@@ -35,9 +35,9 @@ class InvalidLimit(PulseError):
 
 
 class InvalidIdempotencyKey(PulseError):
-    """{field} must be 1 to 255 visible ASCII characters."""
+    """{field} must be 1 to 255 printable ASCII characters."""
 
-    ar = "يجب أن يتكوّن {field} من محرف إلى 255 محرفًا مرئيًا من ASCII."
+    ar = "يجب أن يتكوّن {field} من محرف إلى 255 محرفًا قابلًا للطباعة من ASCII."
     status = 400
 
 

@@ -1,13 +1,15 @@
 """What an error is: one class per fact, told in English and Arabic, with a stable machine code.
 
     PulseError
-    ├── infra.settings.InvalidSetting
+    ├── infra.settings.InvalidSetting           (the process does not start)
     ├── infra.database.DatabaseUnavailable      503
     ├── infra.redis.RedisUnavailable            503
-    ├── quotas.*                                401, 402, 404, 409
-    ├── providers.types.ProviderError           (a job's reason to fail)
-    ├── workers.*                               400, 404, 422
-    └── api.problems.*                          400, 404, 405, 413, 415
+    ├── infra.streams.InvalidEventId            400
+    ├── quotas.accounts, keys, ledger           400, 401, 402, 403, 409
+    ├── providers.catalog.UnknownModel          400
+    ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform)
+    ├── workers.jobs, lifecycle                 404, 422
+    └── api.body, given, jobs, problems         400, 401, 404, 405, 413, 415, 500
 
 The class name is the code (`QuotaExceeded` -> `quota_exceeded`), the docstring is the English text, `ar` is the
 Arabic text and `status` the HTTP status. Both texts are `str.format` templates over the keyword arguments.

@@ -10,9 +10,6 @@ from sqlalchemy import Connection, text
 from infra.database import Database
 from infra.settings import ROOT, Settings
 
-# Any fixed number: two deployments that start at once migrate one after the other.
-_LOCK = 7_305_581_001
-
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
@@ -35,12 +32,9 @@ async def current(database: Database) -> str | None:
 
 
 async def upgrade(database: Database) -> None:
-    """Run the missing migrations, in one transaction, under a lock."""
+    """Run the missing migrations, in one transaction, under a lock (`migrations/env.py`)."""
 
     def run(connection: Connection) -> None:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a big table takes its time
-        connection.execute(text("SET LOCAL lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         command.upgrade(_config(connection), "head")
 
     async with database.engine.begin() as connection:

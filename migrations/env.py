@@ -5,7 +5,7 @@ import re
 
 from alembic import context
 from alembic.runtime.environment import NameFilterParentNames, NameFilterType
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from infra import settings
 from infra.database import Database
@@ -19,7 +19,14 @@ def _is_ours(name: str | None, kind: NameFilterType, _parents: NameFilterParentN
     return not (kind == "table" and name and _PARTITION.match(name))
 
 
+# Any fixed number: two deployments that start at once migrate one after the other.
+_LOCK = 7_305_581_001
+
+
 def _run(connection: Connection) -> None:
+    connection.execute(text("SET LOCAL statement_timeout = 0"))  # a big table takes its time
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     context.configure(connection=connection, target_metadata=Table.metadata, include_name=_is_ours)
     with context.begin_transaction():
         context.run_migrations()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -62,11 +63,10 @@ async def _up(client: Client) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_jobs_and_viewers_survive_the_death_of_the_api_and_of_a_worker(
-    settings: Settings, key: str, ground: Ground, vendor: Vendor, tmp_path: Path
-) -> None:
+async def _survive_deaths(settings: Settings, key: str, ground: Ground, vendor: Vendor, log: Path) -> None:
     settings = msgspec.structs.replace(settings, port=free_port(), lease_s=2.0, tend_every_s=0.5)
-    env, log = process.environ(settings), tmp_path / "log"
+    env = process.environ(settings)
+    vendor.speaking.clear()
     vendor.script = [Answer(deltas=list(WORDS), pause_s=0.05) for _ in range(40)]
     headers = {"Authorization": f"Bearer {key}"}
     with ExitStack() as running:
@@ -82,8 +82,9 @@ async def test_jobs_and_viewers_survive_the_death_of_the_api_and_of_a_worker(
             viewers = [Viewer(client, job) for job in jobs for _ in range(2)]
             watching = [asyncio.create_task(viewer.watch()) for viewer in viewers]
             await asyncio.wait_for(vendor.speaking.wait(), 30)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(random.uniform(0.1, 1.5))
             process.kill(api)
+            await asyncio.sleep(random.uniform(0, 0.5))
             process.kill(first)
             run("api")
             async with asyncio.timeout(60):
@@ -98,6 +99,20 @@ async def test_jobs_and_viewers_survive_the_death_of_the_api_and_of_a_worker(
         assert text(viewer.told) == "".join(WORDS)
     assert {job["charged"]["chat_tokens"] for job in done} == {11 + 7 * 5}
     await assert_even(ground)
+
+
+async def test_jobs_and_viewers_survive_the_death_of_the_api_and_of_a_worker(
+    settings: Settings, key: str, ground: Ground, vendor: Vendor, tmp_path: Path
+) -> None:
+    await _survive_deaths(settings, key, ground, vendor, tmp_path / "log")
+
+
+@pytest.mark.chaos
+async def test_jobs_and_viewers_survive_death_after_death(
+    settings: Settings, key: str, ground: Ground, vendor: Vendor, tmp_path: Path
+) -> None:
+    for _ in range(20):
+        await _survive_deaths(settings, key, ground, vendor, tmp_path / "log")
 
 
 async def test_an_api_told_to_stop_ends_its_streams_cleanly_and_soon(

@@ -1,7 +1,7 @@
 """first tables
 
 Accounts and keys, jobs, idempotency keys, balances, holds and the ledger. Jobs, holds and ledger entries are
-range-partitioned by UUIDv7 from here on: `make_partitions` makes the months ahead and the tender calls it daily.
+range-partitioned by UUIDv7 from here on: `make_partitions` makes the months ahead and the tender calls it every hour.
 """
 
 import sqlalchemy as sa

@@ -14,7 +14,7 @@ from scripts.studio import course
 def main() -> None:
     """Run the studio that the environment describes, and exit: 0 when told to stop, 2 for a wrong setting."""
     try:
-        sys.exit(course.run(config.load(), ROOT / "Procfile", _prepare))
+        sys.exit(course.run(_for_one_person(config.load()), ROOT / "Procfile", _prepare))
     except KeyboardInterrupt:
         sys.exit(0)
     except InvalidSetting as error:
@@ -22,6 +22,13 @@ def main() -> None:
         sys.exit(2)
     except (PulseError, OSError) as error:
         sys.exit(str(error))
+
+
+def _for_one_person(settings: Settings) -> Settings:
+    """Return the settings; raises `InvalidSetting` for production, where nobody gets an account and a key unasked."""
+    if settings.env == "production":
+        raise InvalidSetting(key="PULSE_ENV", reason="make run is for development; start the lines of the Procfile")
+    return settings
 
 
 def _prepare(settings: Settings) -> str:

@@ -190,3 +190,23 @@ def test_a_wrong_setting_is_one_line_that_names_it() -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("PULSE_PROT: ")
     assert "PULSE_PORT" in line
+
+
+def test_it_refuses_production_by_the_name_of_the_key() -> None:
+    production = {
+        "PULSE_ENV": "production",
+        "PULSE_DATABASE_URL": "postgresql://x/y",
+        "PULSE_REDIS_URL": "redis://x",
+        "PULSE_SECRET": "s" * 32,
+        "PULSE_OPENAI_API_KEY": "k",
+    }
+    refused = subprocess.run(
+        [sys.executable, "-m", "scripts.studio"],
+        cwd=ROOT,
+        env=os.environ | production,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("PULSE_ENV: make run is for development")

@@ -81,6 +81,16 @@ def _decode_exception(code: int, data: memoryview) -> BaseException:
     return RuntimeError(f"{module}.{kind}: {text}")
 
 
+class Waiting(Struct, frozen=True):
+    """A job to be put on a queue: a function by name, its arguments, and whose turn it takes in which lane."""
+
+    id: str
+    function: str
+    arguments: tuple[Any, ...]
+    account: str = ""
+    lane: Lane = "interactive"
+
+
 class Queue:
     """The queues of all pools, as those who fill and watch them see them."""
 
@@ -101,13 +111,18 @@ class Queue:
 
         One that waits or runs there already stays as it is.
         """
+        waiting = [Waiting(str(job_id), FUNCTION, (str(job_id),), str(account_id), lane) for job_id, account_id in jobs]
+        await self.put(name(pool), waiting, due=due)
+
+    async def put(self, queue_name: str, jobs: Sequence["Waiting"], *, due: datetime | None = None) -> None:
+        """Put any function's jobs on a queue of arq's, in one call."""
         now_ms = _now_ms()
         due_ms = now_ms if due is None else int(due.astimezone(UTC).timestamp() * 1000)
-        arguments: list[Any] = [_base(name(pool)), now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000)]
-        for job_id, account_id in jobs:
-            definition = serialize_job(FUNCTION, (str(job_id),), {}, None, now_ms, serializer=serialize)
-            arguments += [str(job_id), lane, str(account_id), definition]
-        await self._enqueue([name(pool)], arguments)
+        arguments: list[Any] = [_base(queue_name), now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000)]
+        for job in jobs:
+            definition = serialize_job(job.function, job.arguments, {}, None, now_ms, serializer=serialize)
+            arguments += [job.id, job.lane, job.account, definition]
+        await self._enqueue([queue_name], arguments)
 
     async def forget(self, pool: str, job_id: UUID) -> None:
         """Take a job that does not run off the queue; its place in a list is skipped when its turn comes."""

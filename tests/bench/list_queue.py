@@ -1,4 +1,4 @@
-"""An adapter for the smallest queue there is, a list in Redis: it survives a restart and loses a killed worker's jobs."""
+"""An adapter for the smallest queue there is, a list in Redis, which survives a restart but not a killed worker."""
 
 import asyncio
 import json

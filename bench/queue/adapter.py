@@ -1,0 +1,76 @@
+"""Drives our own pool, as `bench/peers/driver.py` asks: leases, fair turns over 50 accounts, results kept."""
+
+import logging
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import func
+from redis.asyncio import ConnectionPool
+
+from infra import ids, queue
+from infra.queue import Queue, Waiting
+from workers.pool import Pool
+
+_NAME = queue.name("bench")
+_ACCOUNTS = [str(ids.new()) for _ in range(50)]
+_AT_ONCE = 200
+
+
+class Peer:
+    """Ours."""
+
+    def __init__(self, url: str, noop: Callable[[int], None], nap: Callable[[float], Coroutine[Any, Any, None]]):
+        """Prepare."""
+
+        async def job_noop(ctx: dict[Any, Any], sent_ns: int) -> None:  # noqa: ARG001 (arq's word)
+            noop(sent_ns)
+
+        async def job_nap(ctx: dict[Any, Any], seconds: float) -> None:  # noqa: ARG001
+            await nap(seconds)
+
+        # Standard output carries the bench's events; the pool's own log lines would be read as such.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        self._functions: Any = [func(job_noop, name="noop"), func(job_nap, name="nap")]
+        self._url = url
+        self._turn = count()
+
+    async def open(self) -> None:
+        """Connect."""
+        self._queue = Queue(self._connect())
+
+    def _connect(self) -> ArqRedis:
+        pool = ConnectionPool.from_url(self._url)  # pyright: ignore[reportUnknownMemberType]
+        serializers: Any = {"job_serializer": queue.serialize, "job_deserializer": queue.deserialize}
+        return ArqRedis(pool, default_queue_name=_NAME, **serializers)
+
+    def _job(self, job: str, argument: float) -> Waiting:
+        return Waiting(str(ids.new()), job, (argument,), _ACCOUNTS[next(self._turn) % len(_ACCOUNTS)])
+
+    async def enqueue(self, job: str, argument: float) -> None:
+        """Enqueue one."""
+        await self._queue.put(_NAME, [self._job(job, argument)])
+
+    async def enqueue_many(self, job: str, arguments: list[float]) -> None:
+        """Enqueue many, a call for each 200."""
+        for start in range(0, len(arguments), _AT_ONCE):
+            await self._queue.put(_NAME, [self._job(job, one) for one in arguments[start : start + _AT_ONCE]])
+
+    async def work(self, concurrency: int) -> None:
+        """Run a worker."""
+        self._worker = Pool(
+            self._functions,
+            queue_name=_NAME,
+            redis_pool=self._connect(),
+            max_jobs=concurrency,
+            keep_result=60,
+            handle_signals=False,
+            log_results=False,
+        )
+        await self._worker.async_run()
+
+    async def left(self) -> int:
+        """Count the queue: a job leaves it when it is finished."""
+        return await self._worker.pool.zcard(_NAME)

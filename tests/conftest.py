@@ -9,12 +9,14 @@ import asyncpg
 import httpx2
 import msgspec
 import pytest
+from arq.connections import ArqRedis
 from litestar import Litestar
 from redis import Redis
 
 from api.app import create_app
-from infra import embedded, schema, telemetry
+from infra import embedded, queue, schema, telemetry
 from infra import ground as grounds
+from infra import redis as road
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
@@ -79,6 +81,16 @@ async def ground(settings: Settings) -> AsyncGenerator[Ground]:
     """The ground on these settings."""
     async with grounds.opened(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncGenerator[ArqRedis]:
+    """A client that speaks arq as an arq user's does, in MessagePack."""
+    pool = road.pool(settings)
+    client = ArqRedis(pool, job_serializer=queue.serialize, job_deserializer=queue.deserialize)
+    yield client
+    await client.aclose()
+    await pool.disconnect()
 
 
 @pytest.fixture

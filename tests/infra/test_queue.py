@@ -1,31 +1,17 @@
 """The queue's own rules: fair order, lanes, leases, and nothing twice."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import pytest
 from arq.connections import ArqRedis
 from arq.jobs import Job, JobStatus
-from redis.asyncio import ConnectionPool
 
-from infra import embedded, ids, queue
+from infra import ids, queue
 from infra.queue import Claimed, Consumer, Ended, Queue, Renewer
 from infra.redis import blocking_twin
-from infra.settings import Settings
 
 CHAT = queue.name("chat")
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncGenerator[ArqRedis]:
-    """A client that also speaks arq."""
-    pool = ConnectionPool.from_url(embedded.redis_url(settings))  # pyright: ignore[reportUnknownMemberType]
-    client = ArqRedis(pool, job_serializer=queue.serialize, job_deserializer=queue.deserialize)
-    yield client
-    await client.aclose()
-    await pool.disconnect()
 
 
 def consumer(redis: ArqRedis, name: str = "a", lease_s: float = 10) -> Consumer:

@@ -21,16 +21,6 @@ Build = Callable[..., Pool]
 
 
 @pytest.fixture
-async def redis(settings: Settings) -> AsyncGenerator[ArqRedis]:
-    """What an arq user enqueues with."""
-    pool = ConnectionPool.from_url(embedded.redis_url(settings))  # pyright: ignore[reportUnknownMemberType]
-    client = ArqRedis(pool, job_serializer=queue.serialize, job_deserializer=queue.deserialize)
-    yield client
-    await client.aclose()
-    await pool.disconnect()
-
-
-@pytest.fixture
 async def build(settings: Settings) -> AsyncGenerator[Build]:
     """Make pools, and close them at the end."""
     built: list[Pool] = []

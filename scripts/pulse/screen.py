@@ -10,9 +10,10 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
+from quotas import plans
 from scripts.pulse.answers import Standing
 from scripts.pulse.follow import Event, Said
-from scripts.pulse.words import Words
+from scripts.pulse.words import Language, Words
 
 # Everything that moves a terminal's cursor or state, from ESC down; a line's end and a tab stay.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -25,9 +26,11 @@ def harmless(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def units(charged: Mapping[str, int]) -> str:
-    """Return units per meter in words: `118 chat tokens`."""
-    return ", ".join(f"{amount:,} {meter.replace('_', ' ')}" for meter, amount in charged.items())
+def units(charged: Mapping[str, int], language: Language) -> str:
+    """Return units per meter in words: `118 chat tokens`; a meter of a newer studio goes by its code."""
+    known = plans.load().meters
+    names = {meter: getattr(known[meter], language) if meter in known else meter for meter in charged}
+    return ", ".join(f"{amount:,} {names[meter]}" for meter, amount in charged.items())
 
 
 class Screen:
@@ -134,12 +137,12 @@ class Screen:
             tokens = words.tokens.format(input=f"{mark}{usage.input_tokens:,}", output=f"{mark}{usage.output_tokens:,}")
             parts += [usage.model, tokens]
         if charged:
-            parts.append(words.charged.format(units=units(charged)))
+            parts.append(words.charged.format(units=units(charged, words.language)))
         if self._quota is not None:
             parts += self._timed(time.monotonic(), usage)
             # What other jobs hold at this moment may come back, so it is not counted as gone.
             left = {meter: at.limit - at.used - charged.get(meter, 0) for meter, at in self._quota.items()}
-            parts.append(words.left.format(units=units(left)))
+            parts.append(words.left.format(units=units(left, words.language)))
         return " · ".join(parts)
 
     def _timed(self, now_s: float, usage: Said | None) -> list[str]:

@@ -11,6 +11,7 @@ Language = Literal["ar", "en"]
 class Words(Struct, frozen=True, kw_only=True):
     """The notes around an answer; those with places are `str.format` templates."""
 
+    language: Language
     waits: str
     works: str
     starts_again: str
@@ -26,6 +27,7 @@ class Words(Struct, frozen=True, kw_only=True):
 
 
 _EN = Words(
+    language="en",
     waits="waiting for a worker",
     works="the model is reading",
     starts_again="a new attempt starts the answer again; what stands above is void",
@@ -40,6 +42,7 @@ _EN = Words(
     converse="A conversation: every question sees the ones before it. Ctrl-D ends it.",
 )
 _AR = Words(
+    language="ar",
     waits="بانتظار عامل",
     works="النموذج يقرأ",
     starts_again="محاولة جديدة تبدأ الإجابة من أولها، وما سبق لاغٍ",

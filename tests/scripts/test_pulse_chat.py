@@ -182,6 +182,13 @@ def test_an_arabic_terminal_is_told_in_arabic(pulse: Pulse, api: StandIn, variab
     assert api.submissions[0].headers["accept-language"] == "ar"
 
 
+def test_an_arabic_terminal_reads_what_an_answer_cost_in_arabic_alone(pulse: Pulse, api: StandIn) -> None:
+    done = pulse("chat", "Hi", LANG="ar_EG.UTF-8")
+    told = done.stderr.split(" · ")
+    assert told[2].endswith("46 رموز المحادثة")
+    assert "chat tokens" not in done.stderr
+
+
 def test_a_refusal_for_a_program_is_the_problem_itself(pulse: Pulse, api: StandIn) -> None:
     api.refusals = [Refusal(402, PROBLEM)]
     done = pulse("chat", "--json", "Hi")

@@ -93,7 +93,7 @@ def show(*, job_id: UUID, as_json: bool) -> None:
         "state": job.state + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
         "attempt": str(job.attempt),
         **{name: moment.astimezone().isoformat(" ", "seconds") for name, moment in moments.items() if moment},
-        "charged": units(job.charged or {}),
+        "charged": units(job.charged or {}, language()),
         "error": error,
     }
     console = Console(highlight=False, soft_wrap=True)

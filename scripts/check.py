@@ -1,6 +1,7 @@
 """`python -m scripts.check`: everything a change must pass, each step told with its time; the tests come last."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ _STEPS = {
 
 def main() -> None:
     """Run every step, whatever the others say, and exit non-zero if one failed. Arguments go to pytest."""
+    # Started in the background of a script, this would be deaf to SIGINT, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # pyright would ask the npm registry whether there is a newer one.
     environ = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
     failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]

@@ -1,7 +1,6 @@
 """Keeps a worker's leases alive, from a thread and a connection of its own: a room may hold the event loop for long."""
 
 import threading
-import time
 from collections.abc import Callable, Collection
 
 import structlog
@@ -55,7 +54,6 @@ class Keeper:
             except (RedisError, OSError) as error:
                 # Redis away: nobody else can claim either, and the leases are renewed when it is back.
                 log.warning("leases not renewed", reason=str(error))
-                time.sleep(min(0.2, self._every_s))
                 continue
             if lost:
                 self._lost(lost)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -112,11 +113,11 @@ async def _failed(
     return None
 
 
-async def _finish(ground: Ground, run: Run, state: str, made: Made | None) -> Job | None:
+async def _finish(ground: Ground, run: Run, state: Literal["succeeded", "canceled"], made: Made | None) -> Job | None:
     return await lifecycle.finish(
         ground,
         run.job,
-        "succeeded" if state == "succeeded" else "canceled",
+        state,
         used=made.used if made else {},
         result=made.result if made else None,
         transcript=run.transcript(),

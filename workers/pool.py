@@ -153,6 +153,7 @@ class Pool(Worker):
 
     def _left(self, job_id: str, done: "asyncio.Task[None]") -> None:
         del self.tasks[job_id]
+        self.losing.discard(job_id)  # however it ended: this worker may get the job again
         self._freed.set()
         self._waking.set()
         if not done.cancelled() and (error := done.exception()) is not None:

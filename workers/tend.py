@@ -100,9 +100,10 @@ async def _reconcile_pool(
 ) -> None:
     if not live:
         return
-    leased = await ground.queue.leased([job.id for job in live])
-    for job in live:
-        if job.cancel_requested_at is not None and job.id not in leased:
+    unwanted = [job for job in live if job.cancel_requested_at is not None]
+    leased = await ground.queue.leased([job.id for job in unwanted])
+    for job in unwanted:
+        if job.id not in leased:
             await lifecycle.abandon(ground, job)
             mended.ended += 1
     wanted = {job.id: job for job in live if job.cancel_requested_at is None}

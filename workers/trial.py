@@ -90,7 +90,6 @@ class Trial:
     def _stopped(self, error: BaseException, function: Function | CronJob) -> Ended | None:
         worker, job_id = self._worker, self._job.id
         if job_id in self._losing:
-            self._losing.discard(job_id)
             return None
         if worker.retry_jobs and isinstance(error, Retry):
             worker.jobs_retried += 1

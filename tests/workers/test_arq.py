@@ -206,6 +206,34 @@ async def test_aborting_an_unknown_id_does_not_kill_the_next_job_of_that_name(re
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_worker_remembers_nothing_of_a_job_that_it_lost(redis: ArqRedis, build: Build) -> None:
+    stopped = 0
+
+    async def stubborn(ctx: Ctx) -> int:
+        nonlocal stopped
+        try:
+            await asyncio.sleep(0.3)
+        except asyncio.CancelledError:
+            stopped += 1  # and it returns as if nothing had happened
+        if stopped and ctx["job_try"] == 1:
+            raise Retry(defer=0.01)
+        return ctx["job_try"]
+
+    job = await redis.enqueue_job("stubborn")
+    assert job is not None
+    worker = build(func(stubborn, name="stubborn"), burst=False)
+    running = asyncio.create_task(worker.async_run())
+    async with asyncio.timeout(5):
+        while job.job_id not in worker.job_tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    worker.losing.add("another")
+    worker.lose([job.job_id])
+    await asyncio.sleep(0.1)
+    assert (stopped, worker.losing) == (1, {"another"}), "nothing is remembered of what has left"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_cron_runs_on_its_second_and_once(redis: ArqRedis, build: Build) -> None:
     ran: list[datetime] = []
 

@@ -6,19 +6,22 @@ by the tender (`workers/tend.py`). `lua/` holds the four steps of a job on it; e
 
 import asyncio
 import builtins
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from msgspec import Struct
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+
+from infra import redis as road
 
 #: The one function that the studio's pools register; its argument is the job's id.
 FUNCTION = "perform"
@@ -26,6 +29,8 @@ CANCELS = "pulse:cancels"
 Lane = Literal["interactive", "batch"]
 # A definition that expires is lost to the queue; the tender would bring the job back, but a backlog should not need it.
 _KEEP_DEFINITION = timedelta(days=14)
+# A script is called with so many jobs at most: nobody else is served while it runs.
+_MOST_AT_ONCE = 1000
 _LUA = Path(__file__).parent / "lua"
 _EXCEPTION = 1  # MessagePack extension type
 
@@ -88,6 +93,7 @@ class Waiting(Struct, frozen=True):
     function: str
     arguments: tuple[Any, ...]
     account: str = ""
+    kind: str = ""
     lane: Lane = "interactive"
 
 
@@ -104,6 +110,7 @@ class Queue:
         pool: str,
         jobs: Sequence[tuple[UUID, UUID]],
         *,
+        kind: str = "",
         lane: Lane = "interactive",
         due: datetime | None = None,
     ) -> None:
@@ -111,25 +118,28 @@ class Queue:
 
         One that waits or runs there already stays as it is.
         """
-        waiting = [Waiting(str(job_id), FUNCTION, (str(job_id),), str(account_id), lane) for job_id, account_id in jobs]
+        waiting = [
+            Waiting(str(job_id), FUNCTION, (str(job_id),), str(account_id), kind, lane) for job_id, account_id in jobs
+        ]
         await self.put(name(pool), waiting, due=due)
 
-    async def put(self, queue_name: str, jobs: Sequence["Waiting"], *, due: datetime | None = None) -> None:
-        """Put any function's jobs on a queue of arq's, in one call."""
+    async def put(self, queue_name: str, jobs: Sequence[Waiting], *, due: datetime | None = None) -> None:
+        """Put any function's jobs on a queue of arq's, in one call for every thousand."""
         now_ms = _now_ms()
         due_ms = now_ms if due is None else int(due.astimezone(UTC).timestamp() * 1000)
-        arguments: list[Any] = [_base(queue_name), now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000)]
-        for job in jobs:
-            definition = serialize_job(job.function, job.arguments, {}, None, now_ms, serializer=serialize)
-            arguments += [job.id, job.lane, job.account, definition]
-        await self._enqueue([queue_name], arguments)
+        for some in _chunks(jobs):
+            rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job, now_ms))) for job in some]
+            fixed = (now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000))
+            await self._enqueue([queue_name], [_base(queue_name), msgspec.msgpack.encode((*fixed, rows))])
 
     async def forget(self, pool: str, job_id: UUID) -> None:
         """Take a job that does not run off the queue; its place in a list is skipped when its turn comes."""
+        base = _base(name(pool))
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(name(pool), str(job_id))
-            pipe.delete(f"{job_key_prefix}{job_id}")
-            pipe.hdel(f"{_base(name(pool))}who", str(job_id))
+            pipe.delete(f"{job_key_prefix}{job_id}", f"{retry_key_prefix}{job_id}")
+            pipe.hdel(f"{base}who", str(job_id))
+            pipe.hdel(f"{base}losses", str(job_id))
             await pipe.execute()
 
     async def lost(self, pool: str, job_ids: Sequence[UUID]) -> list[UUID]:
@@ -153,25 +163,43 @@ class Queue:
 
 
 class Claimed(Struct, frozen=True):
-    """A job under a lease: when it was due (ms), for the how-manieth time it starts, and arq's definition of it.
+    """A job under a lease: when it was due (ms), and how often it was tried before, or lost its worker.
 
-    The definition is None when it expired before its turn came.
+    The definition is arq's; None when it expired before its turn came.
     """
 
     id: str
     due_ms: int
-    attempt: int
+    tries: int
+    losses: int
+    aborted: bool
     definition: bytes | None
 
 
+class Turn(Struct, frozen=True):
+    """What a claim found: the seconds until the next is worth it (at most a minute), and the claimed jobs.
+
+    `slots` is what operators give each worker of this queue; None: its own number.
+    """
+
+    wait_s: float
+    slots: int | None
+    jobs: list[Claimed]
+
+
 class Ended(Struct, frozen=True):
-    """How a claimed job leaves its worker: over (its result kept for `ms`, 0 for ever), or again in `ms`."""
+    """How a claimed job leaves its worker.
+
+    "over": its `result` is kept for `ms` (0: for ever). "again" in `ms`: that was a try. "back" at once: that was none.
+    """
 
     id: str
-    how: Literal["over", "again"]
+    how: Literal["over", "again", "back"]
     ms: int = 0
     result: bytes = b""
     keep_progress_s: int = 0
+    took_ms: int = 0
+    failed: bool = False
 
 
 class Consumer:
@@ -186,22 +214,24 @@ class Consumer:
         self._lease_ms = int(lease_s * 1000)
         self._claim, self._finish = _script(redis, "claim.lua"), _script(redis, "finish.lua")
 
-    async def claim(self, most: int, *, account_cap: int = 0, batch_every: int = 8) -> tuple[float, list[Claimed]]:
-        """Claim at most `most` due jobs. Also returns the seconds until another can be due, at most a minute."""
-        arguments = [self._base, _now_ms(), self._lease_ms, most, self._worker, account_cap, batch_every]
-        wait_ms, *flat = await self._claim([self._queue], arguments)
+    async def claim(self, most: int, *, account_cap: int = 0, batch_every: int = 8, heed_aborts: bool = False) -> Turn:
+        """Claim at most `most` due jobs; `account_cap` holds where operators have set none."""
+        fixed = [self._base, _now_ms(), self._lease_ms, most, self._worker, account_cap, batch_every, int(heed_aborts)]
+        wait_ms, slots, *flat = await self._claim([self._queue], fixed)
         jobs = [
-            Claimed(flat[i].decode(), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3] or None)
-            for i in range(0, len(flat), 4)
+            Claimed(job_id.decode(), int(due), tries, losses, aborted == 1, definition or None)
+            for job_id, due, tries, losses, aborted, definition in itertools.batched(flat, 6)
         ]
-        return (60.0 if wait_ms < 0 else min(60.0, wait_ms / 1000)), jobs
+        return Turn(60.0 if wait_ms < 0 else min(60.0, wait_ms / 1000), _slots(slots), jobs)
 
     async def finish(self, ended: Sequence[Ended]) -> set[str]:
         """Give leases up. Returns the jobs whose lease was lost before: nothing was changed for those."""
-        arguments: list[Any] = [self._base, _now_ms(), self._worker]
-        for job in ended:
-            arguments += [job.id, job.how, job.ms, job.result, job.keep_progress_s]
-        return {job_id.decode() for job_id in await self._finish([self._queue], arguments)}
+        rows = [
+            (job.id, job.how, job.ms, road.text(job.result), job.keep_progress_s, job.took_ms, job.failed)
+            for job in ended
+        ]
+        packed = msgspec.msgpack.encode((_now_ms(), self._worker, rows))
+        return {job_id.decode() for job_id in await self._finish([self._queue], [self._base, packed])}
 
     async def woken(self, timeout_s: float) -> bool:
         """Wait until something may be there to claim; False when nothing was said for `timeout_s` seconds."""
@@ -212,6 +242,24 @@ class Consumer:
         """Wake another worker instead of this one, which has no room."""
         await self._redis.lpush(f"{self._base}wake", 1)  # pyright: ignore[reportGeneralTypeIssues]
 
+    async def leave(self) -> None:
+        """Strike this worker off the list of the living."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(f"{self._base}alive", self._worker)
+            pipe.hdel(f"{self._base}workers", self._worker)
+            await pipe.execute()
+
+
+class Living(Struct, frozen=True, kw_only=True):
+    """What a worker tells operators of itself with every renewal; times in seconds since 1970."""
+
+    host: str
+    pid: int
+    slots: int
+    running: int
+    born_s: float
+    stopping: bool
+
 
 class Renewer:
     """Extends leases, for a thread: its client is not asyncio's."""
@@ -221,11 +269,28 @@ class Renewer:
         self._queue = queue_name
         self._fixed = (_base(queue_name), int(lease_s * 1000), worker)
         script: Any = redis.register_script(_source("renew.lua"))
-        self._script: Callable[[list[str], list[Any]], list[bytes]] = script
+        self._script: Callable[[list[str], list[Any]], list[Any]] = script
 
-    def __call__(self, job_ids: Sequence[str]) -> list[str]:
-        """Renew, and return the jobs that another worker runs by now."""
+    def __call__(self, job_ids: Sequence[str], told: bytes = b"") -> tuple[int | None, list[str]]:
+        """Renew, and tell operators something of the worker.
+
+        Returns the slots that they give it (None: its own number), and the jobs that another worker runs by now.
+        """
         base, lease_ms, worker = self._fixed
-        return [
-            job_id.decode() for job_id in self._script([self._queue], [base, _now_ms(), lease_ms, worker, *job_ids])
-        ]
+        slots, *lost = self._script([self._queue], [base, _now_ms(), lease_ms, worker, told, *job_ids])
+        return _slots(slots), [job_id.decode() for job_id in lost]
+
+
+def _slots(said: int) -> int | None:
+    return said if said >= 0 else None
+
+
+def _definition(job: Waiting, now_ms: int) -> bytes:
+    definition = serialize_job(job.function, job.arguments, {}, None, now_ms, serializer=serialize)
+    assert definition is not None
+    return definition
+
+
+def _chunks(jobs: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+    for start in range(0, len(jobs), _MOST_AT_ONCE):
+        yield jobs[start : start + _MOST_AT_ONCE]

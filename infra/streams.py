@@ -6,26 +6,30 @@ followers read the stream itself, so that nothing depends on a message that may 
 """
 
 import asyncio
+import itertools
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from infra import redis as road
+from infra.coalesce import Coalescer
 from infra.errors import PulseError
 
 _SHARDS = 16
 _CHANNELS = [f"pulse:live:{shard}" for shard in range(_SHARDS)]
 _APPEND = (Path(__file__).parent / "lua" / "append.lua").read_text(encoding="utf-8")
 _PAGE = 500
+_MOST_AT_ONCE = 200
 # An unfinished job's stream outlives every queue and every retry; a finished one gets `stream_keep_s`.
 _KEEP_LIVE_S = 14 * 86_400
 _ID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
@@ -65,6 +69,10 @@ class EventId(Struct, frozen=True, order=True):
 START = EventId(0, 0)
 
 
+#: Job, attempt, number of the first event, the events, and whether these are the last.
+type _Append = tuple[UUID, int, int, tuple[bytes, ...], bool]
+
+
 class Event(Struct, frozen=True):
     """One thing a job said: its id and its JSON."""
 
@@ -80,6 +88,14 @@ def _channel(job_id: UUID) -> str:
     return _CHANNELS[zlib.crc32(job_id.bytes) % _SHARDS]
 
 
+def _events(entry: bytes, said: bytes) -> Iterator[Event]:
+    """Take an entry apart: events that left together, under the last one's id."""
+    attempt, last = map(int, entry.split(b"-"))
+    lines = said.split(b"\n")
+    for n, data in enumerate(lines, last - len(lines) + 1):
+        yield Event(EventId(attempt, n), data)
+
+
 class Streams:
     """The streams of all jobs."""
 
@@ -88,7 +104,9 @@ class Streams:
         self._redis = redis
         self._keep_s = keep_s
         script: Any = redis.register_script(_APPEND)  # redis-py types it as both its clients at once
-        self._call: Callable[[list[str], list[Any]], Awaitable[tuple[bytes, bytes]]] = script
+        self._call: Callable[[list[str], list[Any]], Awaitable[list[Any]]] = script
+        #: What is said while one append is under way goes out in the next, of however many jobs.
+        self._appends = Coalescer(self._append_all, most=_MOST_AT_ONCE, passing=road.AWAY)
 
     async def append(self, job_id: UUID, attempt: int, said: Sequence[bytes], sent: int, *, over: bool = False) -> int:
         """Append what an attempt has `said` (all of it) beyond the `sent` events that the stream had when last seen.
@@ -97,13 +115,28 @@ class Streams:
         Redis forgot (it may have come back with an old snapshot) is appended again. Raises `Fenced`.
         """
         while True:
-            fixed = (_channel(job_id), str(job_id), self._keep_s if over else _KEEP_LIVE_S, attempt, sent + 1)
-            told, value = await self._call([_key(job_id)], [*fixed, *said[sent:]])
+            told, sent = await self._appends.ask((job_id, attempt, sent + 1, tuple(said[sent:]), over))
             if told == b"fenced":
                 raise Fenced
             if told == b"ok":
-                return int(value)
-            sent = int(value)
+                return sent
+
+    async def _append_all(self, appends: Sequence[_Append]) -> list[tuple[bytes, int]]:
+        rows = [
+            (
+                _key(job_id),
+                _channel(job_id),
+                str(job_id),
+                self._keep_s if over else _KEEP_LIVE_S,
+                attempt,
+                first,
+                len(news),
+                road.text(b"\n".join(news)),  # JSON on one line has no line feed of its own
+                over,
+            )
+            for job_id, attempt, first, news, over in appends
+        ]
+        return list(itertools.batched(await self._call([], [msgspec.msgpack.encode(rows)]), 2))
 
     async def end(self, job_id: UUID, attempt: int, data: bytes) -> None:
         """Append a terminal event after whatever `attempt` has said, and start the stream's last `keep_s` seconds."""
@@ -119,9 +152,9 @@ class Streams:
                 raise
 
     async def read(self, job_id: UUID, after: EventId = START, count: int | None = _PAGE) -> list[Event]:
-        """Return at most `count` events after an id (all of them for None), in order; none where there is no stream."""
+        """Return the events of at most `count` entries after an id (None: of all), in order; none without a stream."""
         entries = await self._redis.xrange(_key(job_id), min=f"({after}", max="+", count=count)
-        return [Event(EventId(*map(int, entry.decode().split("-"))), fields[b"e"]) for entry, fields in entries]
+        return [event for entry, fields in entries for event in _events(entry, fields[b"e"]) if event.id > after]
 
 
 class Hub:
@@ -137,9 +170,10 @@ class Hub:
         """Listen, for ever."""
         await road.listen(self._redis, _CHANNELS, self._poke, self._poke_all)
 
-    def _poke(self, job_id: bytes) -> None:
-        for follower in self._followers.get(job_id, ()):
-            follower.set()
+    def _poke(self, job_ids: bytes) -> None:
+        for job_id in job_ids.split():
+            for follower in self._followers.get(job_id, ()):
+                follower.set()
 
     def _poke_all(self) -> None:
         for followers in self._followers.values():

@@ -1,7 +1,9 @@
 """Keeps a worker's leases alive, from a thread and a connection of its own: a room may hold the event loop for long."""
 
+import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 import structlog
 from redis import Redis
@@ -12,8 +14,8 @@ from infra import queue
 log = structlog.stdlib.get_logger()
 
 
-class Keeper:
-    """Renews every lease three times before it could run out."""
+class Leases:
+    """The jobs that a worker holds, each renewed three times before its lease could run out."""
 
     def __init__(
         self,
@@ -22,20 +24,28 @@ class Keeper:
         worker: str,
         lease_s: float,
         *,
-        held: Callable[[], Collection[str]],
-        lost: Callable[[list[str]], None],
+        describe: Callable[[], bytes],
+        on_answer: Callable[[int | None, list[str]], None],
     ) -> None:
-        """Renew what `held` names, and tell `lost` (from the thread) what another worker has taken."""
+        """Tell operators what `describe` says with every renewal, and `on_answer`, in the loop, what they answer:
+
+        the slots that they give this worker, and the jobs that another worker has taken.
+        """
         self._renew = queue.Renewer(redis, queue_name, worker, lease_s)
         self._redis = redis
         self._every_s = lease_s / 3
-        self._held = held
-        self._lost = lost
+        self._describe = describe
+        self._on_answer = on_answer
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._renewing = False
+        self._renewed = asyncio.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, at once: the first renewal makes the worker known."""
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def stop(self) -> None:
@@ -44,16 +54,43 @@ class Keeper:
         self._thread.join()
         self._redis.close()
 
+    def hold(self, job_ids: Iterable[str]) -> None:
+        """Renew these from now on."""
+        with self._lock:
+            self._held.update(job_ids)
+
+    async def release(self, job_ids: Iterable[str]) -> None:
+        """Renew these no more. A renewal under way is waited for: after the job's end, it would bring it back."""
+        while not self._released(job_ids):
+            await self._renewed.wait()
+
+    def _released(self, job_ids: Iterable[str]) -> bool:
+        with self._lock:
+            if self._renewing:
+                return False
+            self._held.difference_update(job_ids)
+            return True
+
     def _keep(self) -> None:
-        while not self._stop.wait(self._every_s):
-            held = list(self._held())
-            if not held:
-                continue
+        while True:
+            with self._lock:
+                held = list(self._held)
+                self._renewing = True
+                self._renewed.clear()
             try:
-                lost = self._renew(held)
+                answer = self._renew(held, self._describe())
             except (RedisError, OSError) as error:
                 # Redis away: nobody else can claim either, and the leases are renewed when it is back.
                 log.warning("leases not renewed", reason=str(error))
-                continue
-            if lost:
-                self._lost(lost)
+                answer = None
+            with self._lock:
+                self._renewing = False
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._tell, answer)
+            if self._stop.wait(self._every_s):
+                return
+
+    def _tell(self, answer: tuple[int | None, list[str]] | None) -> None:
+        self._renewed.set()
+        if answer is not None:
+            self._on_answer(*answer)

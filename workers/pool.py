@@ -6,10 +6,14 @@ Whatever one writes for arq runs here unchanged: functions with `ctx`, `WorkerSe
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import os
+import socket
+import time
+from functools import partial
 from typing import Any, cast
 from uuid import uuid4
 
+import msgspec
 import structlog
 from arq.connections import RedisSettings, create_pool
 from arq.constants import abort_jobs_ss
@@ -17,9 +21,9 @@ from arq.worker import Worker
 
 from infra import backoff, queue
 from infra import redis as road
-from infra.coalesce import Coalescer
-from infra.queue import Claimed, Consumer, Ended
-from workers.leases import Keeper
+from infra.queue import Claimed, Consumer
+from workers.leases import Leases
+from workers.outbox import Outbox
 from workers.trial import Trial
 
 log = structlog.stdlib.get_logger()
@@ -28,16 +32,18 @@ _MOST_AT_ONCE = 200
 _IDLE_S = 1.0
 _ABORTS_EVERY_S = 0.2
 _CRON_EVERY_S = 0.5
+# How long a worker that leaves waits for Redis to hear of its last jobs; then their leases run out.
+_LAST_WORDS_S = 5.0
 
 
 class Pool(Worker):
     """A worker process of one queue; takes everything that `arq.worker.Worker` takes.
 
     `lease_s` is how long a silent worker keeps its jobs; `account_cap` how many jobs of one account run at once on the
-    whole queue (0: any number).
+    whole queue (0: any number) where operators have not said otherwise.
     """
 
-    def __init__(self, *functions: Any, lease_s: float = 10.0, account_cap: int = 0, **options: Any) -> None:
+    def __init__(self, *functions: Any, lease_s: float = 8.0, account_cap: int = 0, **options: Any) -> None:
         """Prepare the worker; `run` connects."""
         options.setdefault("job_serializer", queue.serialize)
         options.setdefault("job_deserializer", queue.deserialize)
@@ -45,11 +51,14 @@ class Pool(Worker):
         self.name = uuid4().hex
         self.lease_s = lease_s
         self.account_cap = account_cap
+        #: How many jobs it runs at a time; operators can change it while it runs.
+        self.slots = self.max_jobs
         #: Jobs that another worker has taken: their tasks are being stopped, and nothing is to become of them here.
         self.losing: set[str] = set()
         self._waking, self._freed = asyncio.Event(), asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
-        self._keeper: Keeper | None = None
+        self._born_s = time.time()
+        self._leases: Leases | None = None
 
     async def main(self) -> None:
         """Claim and run jobs until told to stop, or until none are left in burst mode."""
@@ -62,11 +71,9 @@ class Pool(Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         self.ctx["redis"] = self.pool
-        self.consumer = Consumer(self.pool, self.queue_name, self.name, self.lease_s)
-        self._ends = Coalescer(self._finish, most=_MOST_AT_ONCE, passing=road.AWAY)
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._start_background()
+        self._begin()
         failures = 0
         while True:
             try:
@@ -79,35 +86,63 @@ class Pool(Worker):
                 log.warning("Redis is away", reason=str(error), failures=failures)
                 await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=1.0))
 
-    def _start_background(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def lost(job_ids: list[str]) -> None:
-            loop.call_soon_threadsafe(self.lose, job_ids)
-
-        self._keeper = Keeper(
+    def _begin(self) -> None:
+        self._leases = Leases(
             road.blocking_twin(self.pool),
             self.queue_name,
             self.name,
             self.lease_s,
-            held=lambda: list(self.tasks),
-            lost=lost,
+            describe=self._describe,
+            on_answer=self._heard,
         )
-        self._keeper.start()
+        self._consumer = Consumer(self.pool, self.queue_name, self.name, self.lease_s)
+        self._outbox = Outbox(self._consumer, self._leases, self._look_again)
+        self._leases.start()
         routines = [self._hear_of_work(), self._keep_time()]
         if self.allow_abort_jobs:
             routines.append(self._watch_aborts())
         self._background = [asyncio.create_task(routine) for routine in routines]
+
+    def _describe(self) -> bytes:
+        """Return what operators may know of this worker (`infra.queue.Living`); called from the leases' thread."""
+        return msgspec.msgpack.encode(
+            queue.Living(
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                slots=self.slots,
+                running=len(self.tasks),
+                born_s=self._born_s,
+                stopping=not self.allow_pick_jobs,
+            )
+        )
+
+    def _heard(self, slots: int | None, lost: list[str]) -> None:
+        self._resize(slots)
+        if lost:
+            self.lose(lost)
+
+    def _resize(self, slots: int | None) -> None:
+        wanted = self.max_jobs if slots is None else slots
+        if wanted != self.slots:
+            log.info("slots changed", queue=self.queue_name, before=self.slots, now=wanted)
+            self.slots = wanted
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """There may be room now, or nothing left to do."""
+        self._freed.set()
+        self._waking.set()
 
     async def _round(self) -> None:
         """Claim what there is room for; when that is not everything there was room for, wait for more."""
         self._waking.clear()
         room, wait_s = self._room(), _IDLE_S
         if room > 0:
-            wait_s, jobs = await self.consumer.claim(room, account_cap=self.account_cap)
-            for job in jobs:
-                self._start(job)
-            if len(jobs) == room:
+            turn = await self._consumer.claim(room, account_cap=self.account_cap, heed_aborts=self.allow_abort_jobs)
+            self._resize(turn.slots)
+            self._start(turn.jobs)
+            wait_s = turn.wait_s
+            if len(turn.jobs) == room:
                 return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waking.wait(), max(0.001, min(wait_s, _IDLE_S)))
@@ -115,13 +150,15 @@ class Pool(Worker):
     def _room(self) -> int:
         if not self.allow_pick_jobs:
             return 0
-        room = min(self.max_jobs - len(self.tasks), _MOST_AT_ONCE)
+        # A job leaves its slot when it has ended, not when the queue has heard of it; but no more are taken while the
+        # queue hears of none.
+        room = min(self.slots - len(self.tasks), 2 * self.slots - len(self._outbox), _MOST_AT_ONCE)
         if self.burst and self.max_burst_jobs >= 0:
             room = min(room, self.max_burst_jobs - self._jobs_started())
         return max(0, room)
 
     async def _is_burst_over(self) -> bool:
-        if not self.burst or self.tasks:
+        if not self.burst or self.tasks or self._outbox:
             return False
         if 0 <= self.max_burst_jobs <= self._jobs_started():
             return True
@@ -137,54 +174,49 @@ class Pool(Worker):
                     await asyncio.wait_for(self._freed.wait(), _IDLE_S)
                 continue
             try:
-                if await self.consumer.woken(_IDLE_S):
+                if await self._consumer.woken(_IDLE_S):
                     if self._room() == 0:
-                        await self.consumer.pass_on()
+                        await self._consumer.pass_on()
                     self._waking.set()
                 failures = 0
             except road.AWAY:
                 failures += 1
                 await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=1.0))
 
-    def _start(self, job: Claimed) -> None:
-        task = self.loop.create_task(self._run(job))
-        self.tasks[job.id] = task
-        task.add_done_callback(lambda done: self._left(job.id, done))
+    def _start(self, jobs: list[Claimed]) -> None:
+        assert self._leases is not None
+        self._leases.hold(job.id for job in jobs)
+        for job in jobs:
+            # Eager: what needs no waiting is over when the task is made, and never comes to the loop.
+            task = asyncio.Task(self._run(job), loop=self.loop, eager_start=True)
+            if task.done():
+                self._left(job.id, task)
+            else:
+                self.tasks[job.id] = task
+                task.add_done_callback(partial(self._left, job.id))
 
     def _left(self, job_id: str, done: "asyncio.Task[None]") -> None:
-        del self.tasks[job_id]
+        self.tasks.pop(job_id, None)
         self.losing.discard(job_id)  # however it ended: this worker may get the job again
-        self._freed.set()
-        self._waking.set()
+        self._look_again()
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("a hook failed", job=job_id, exc_info=error)
 
     async def _run(self, job: Claimed) -> None:
         trial = Trial(self, self.losing, job)
-        if self.allow_abort_jobs and await self.pool.zrem(abort_jobs_ss, job.id):
-            ended = trial.aborted()
-        else:
+        ended = None
+        try:
             ended = await trial.run()
+        finally:
+            if ended is None:  # another worker has it, or a hook failed and the lease is to run out
+                await self._give_up(job.id)
         if ended is not None:
-            await asyncio.shield(self._end(ended))
-        if self.after_job_end and trial.ctx is not None:
-            await self.after_job_end(trial.ctx)
+            hook, ctx = self.after_job_end, trial.ctx
+            self._outbox.put(ended, partial(hook, ctx) if hook is not None and ctx is not None else None)
 
-    async def _end(self, ended: Ended) -> None:
-        """Give the lease up, however long Redis is away."""
-        failures = 0
-        while True:
-            try:
-                await self._ends.ask(ended)
-            except road.AWAY:
-                failures += 1
-                await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=2.0))
-            else:
-                return
-
-    async def _finish(self, ended: Sequence[Ended]) -> list[bool]:
-        lost = await self.consumer.finish(ended)
-        return [job.id not in lost for job in ended]
+    async def _give_up(self, job_id: str) -> None:
+        assert self._leases is not None
+        await self._leases.release([job_id])
 
     async def _keep_time(self) -> None:
         """Do what arq does at every poll: record the worker's health and enqueue what cron says."""
@@ -213,8 +245,14 @@ class Pool(Worker):
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        if self._keeper is not None:
-            await asyncio.to_thread(self._keeper.stop)
+        leases, self._leases = self._leases, None
+        if leases is not None:
+            with contextlib.suppress(TimeoutError, *road.AWAY):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._outbox.empty()
+            await asyncio.to_thread(leases.stop)
+            with contextlib.suppress(*road.AWAY):
+                await self._consumer.leave()
         with contextlib.suppress(*road.AWAY):  # the health key expires by itself
             await super().close()
 

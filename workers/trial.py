@@ -14,6 +14,13 @@ from infra.queue import Claimed, Ended
 
 log = structlog.stdlib.get_logger()
 
+# A job that lost its worker this often is what kills the workers.
+_MOST_LOSSES = 20
+
+
+class Failed(Exception):
+    """Raised by a function that has failed and told of it in its own way: counted, and not logged again."""
+
 
 class Trial:
     """A claimed job in a worker's hands."""
@@ -25,20 +32,22 @@ class Trial:
         self._job = job
         self._name, self._args, self._kwargs = "<unknown>", tuple[Any, ...](), dict[Any, Any]()
         self._enqueued_ms = 0
-        self._try = job.attempt
+        self._try = job.tries + 1
         self._started_ms = timestamp_ms()
         #: What the hooks are given; None until the function is known.
         self.ctx: dict[Any, Any] | None = None
 
     async def run(self) -> Ended | None:
         """Return what becomes of the job, or None when it belongs to another worker by now."""
-        refusal = self._read()
-        if refusal is not None:
+        refusal = asyncio.CancelledError() if self._job.aborted else None
+        if (refusal := self._read() or refusal) is not None:
             return self._failed(refusal, None)
         function = self._worker.functions[self._name]
         most = self._worker.max_tries if function.max_tries is None else function.max_tries
         if self._try > most:
             return self._failed(JobExecutionFailed(f"max {most} retries exceeded"), function)
+        if self._job.losses >= _MOST_LOSSES:
+            return self._failed(JobExecutionFailed(f"lost its worker {self._job.losses} times"), function)
         self.ctx = {
             **self._worker.ctx,
             "job_id": self._job.id,
@@ -52,11 +61,6 @@ class Trial:
         if ended is not None and self._worker.on_job_end:
             await self._worker.on_job_end(self.ctx)
         return ended
-
-    def aborted(self) -> Ended:
-        """Return what becomes of a job that was aborted before it started."""
-        self._read()
-        return self._failed(asyncio.CancelledError(), None)
 
     def _read(self) -> Exception | None:
         if self._job.definition is None:
@@ -76,10 +80,12 @@ class Trial:
         worker, job_id = self._worker, self._job.id
         timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
         self._started_ms = timestamp_ms()
-        task = asyncio.ensure_future(function.coroutine(self.ctx or {}, *self._args, **self._kwargs))
+        task = asyncio.current_task()
+        assert task is not None, "a trial is run by a task of its own"
         worker.job_tasks[job_id] = task
         try:
-            result = await asyncio.wait_for(task, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                result = await function.coroutine(self.ctx or {}, *self._args, **self._kwargs)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever the function raises is its result)
             return self._stopped(error, function)
         finally:
@@ -98,8 +104,8 @@ class Trial:
         worker.aborting_tasks.discard(job_id)
         if worker.retry_jobs and isinstance(error, asyncio.CancelledError | RetryJob) and not aborted:
             worker.jobs_retried += 1
-            return Ended(job_id, "again")
-        if not aborted:
+            return Ended(job_id, "back" if isinstance(error, asyncio.CancelledError) else "again")
+        if not aborted and not isinstance(error, Failed):
             log.error("the job failed", job=job_id, function=self._name, exc_info=error)
         return self._failed(error, function)
 
@@ -113,8 +119,9 @@ class Trial:
         if function is not None:
             for_ever = for_ever if function.keep_result_forever is None else function.keep_result_forever
             keep_s = keep_s if function.keep_result_s is None else function.keep_result_s
+        progress_s, took_ms = self._progress_s(function), timestamp_ms() - self._started_ms
         if not for_ever and keep_s <= 0:
-            return Ended(self._job.id, "over", keep_progress_s=self._progress_s(function))
+            return Ended(self._job.id, "over", keep_progress_s=progress_s, took_ms=took_ms, failed=not success)
         kept = serialize_result(
             self._name,
             self._args,
@@ -131,7 +138,7 @@ class Trial:
             serializer=worker.job_serializer,
         )
         ms = 0 if for_ever else int(keep_s * 1000)
-        return Ended(self._job.id, "over", ms, kept or b"", keep_progress_s=self._progress_s(function))
+        return Ended(self._job.id, "over", ms, kept or b"", progress_s, took_ms, not success)
 
     @staticmethod
     def _progress_s(function: Function | CronJob | None) -> int:

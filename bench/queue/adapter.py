@@ -1,9 +1,13 @@
-"""Drives our own pool, as `bench/peers/driver.py` asks: leases, fair turns over 50 accounts, results kept."""
+"""Drives our own pool, as `bench/peers/driver.py` asks, with everything on that a job of the studio has.
+
+Leases, fair turns over 50 accounts, arq's result kept, and a stream of three events for every no-op job.
+"""
 
 import logging
 from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import structlog
 from arq.connections import ArqRedis
@@ -12,11 +16,16 @@ from redis.asyncio import ConnectionPool
 
 from infra import ids, queue
 from infra.queue import Queue, Waiting
+from infra.streams import Streams
+from workers import events
 from workers.pool import Pool
 
 _NAME = queue.name("bench")
 _ACCOUNTS = [str(ids.new()) for _ in range(50)]
-_AT_ONCE = 200
+_AT_ONCE = 1000
+_SAID = [
+    events.encode(said) for said in (events.Started(attempt=1), events.Delta(text="word"), events.Succeeded(charged={}))
+]
 
 
 class Peer:
@@ -25,8 +34,9 @@ class Peer:
     def __init__(self, url: str, noop: Callable[[int], None], nap: Callable[[float], Coroutine[Any, Any, None]]):
         """Prepare."""
 
-        async def job_noop(ctx: dict[Any, Any], sent_ns: int) -> None:  # noqa: ARG001 (arq's word)
+        async def job_noop(ctx: dict[Any, Any], sent_ns: int) -> None:
             noop(sent_ns)
+            await self._streams.append(UUID(ctx["job_id"]), ctx["job_try"], _SAID, 0, over=True)
 
         async def job_nap(ctx: dict[Any, Any], seconds: float) -> None:  # noqa: ARG001
             await nap(seconds)
@@ -54,16 +64,18 @@ class Peer:
         await self._queue.put(_NAME, [self._job(job, argument)])
 
     async def enqueue_many(self, job: str, arguments: list[float]) -> None:
-        """Enqueue many, a call for each 200."""
+        """Enqueue many, a call for each thousand."""
         for start in range(0, len(arguments), _AT_ONCE):
             await self._queue.put(_NAME, [self._job(job, one) for one in arguments[start : start + _AT_ONCE]])
 
     async def work(self, concurrency: int) -> None:
         """Run a worker."""
+        redis = self._connect()
+        self._streams = Streams(redis, keep_s=60)
         self._worker = Pool(
             self._functions,
             queue_name=_NAME,
-            redis_pool=self._connect(),
+            redis_pool=redis,
             max_jobs=concurrency,
             keep_result=60,
             handle_signals=False,

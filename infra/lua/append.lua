@@ -1,26 +1,30 @@
--- Appends a worker's events to a job's stream and pokes its followers, in one call.
--- KEYS[1]  the stream
--- ARGV     channel, job id, seconds to keep, attempt, number of the first event, then the events
--- Returns  {"ok", n} after event n | {"behind", n} the stream has only this attempt's first n events: send from n + 1
---          | {"fenced", id} a later attempt has spoken
--- Event n of attempt a has the id a-n, so an event sent twice is recognised, and Redis itself keeps the order.
-local attempt, first = tonumber(ARGV[4]), tonumber(ARGV[5])
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local last_attempt, last_n = 0, 0
-if last then
-    last_attempt, last_n = string.match(last[1], '^(%d+)-(%d+)$')
-    last_attempt, last_n = tonumber(last_attempt), tonumber(last_n)
+-- Appends attempts' events to their jobs' streams and pokes the followers: many jobs in one call.
+-- ARGV     MessagePack of {{stream, channel, job id, seconds to keep, attempt, number of the first event, how many, the
+--          events joined by line feeds, whether these are the last}, ...}
+-- Returns  for each job two values: "ok" and n, the last event's number | "elsewhere" and n: the stream has this
+--          attempt's first n events, so send from n + 1 | "fenced" and 0: a later attempt has spoken
+-- Events that leave together are one entry, under the last one's id: event n of attempt a has the id a-n. So Redis itself
+-- keeps the order, and what was said already is recognised. What is published is the ids of the jobs, apart by spaces.
+local answer, poked = {}, {}
+for i, job in ipairs(cmsgpack.unpack(ARGV[1])) do
+    local stream, channel, id, keep_s, attempt, first, many, said, over = unpack(job)
+    local how, n = 'ok', first + many - 1
+    local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    local last_attempt, known = 0, 0
+    if last then
+        last_attempt, known = string.match(last[1], '^(%d+)-(%d+)$')
+        last_attempt, known = tonumber(last_attempt), tonumber(known)
+        if last_attempt < attempt then known = 0 end
+    end
+    if last_attempt > attempt then how, n = 'fenced', 0
+    elseif n <= known then n = known -- what was said already changes nothing, also not how long the stream is kept
+    elseif first ~= known + 1 then how, n = 'elsewhere', known
+    else
+        redis.call('XADD', stream, attempt .. '-' .. n, 'e', said)
+        if first == 1 or over then redis.call('EXPIRE', stream, keep_s) end
+        poked[channel] = poked[channel] and poked[channel] .. ' ' .. id or id
+    end
+    answer[2 * i - 1], answer[2 * i] = how, n
 end
-if last_attempt > attempt then return {'fenced', last[1]} end
-local known = last_attempt == attempt and last_n or 0
-if first > known + 1 then return {'behind', known} end
-local n = first
-for i = 6, #ARGV do
-    if n > known then redis.call('XADD', KEYS[1], attempt .. '-' .. n, 'e', ARGV[i]) end
-    n = n + 1
-end
-if n - 1 > known then -- what was said already changes nothing, also not how long the stream is kept
-    redis.call('EXPIRE', KEYS[1], ARGV[3])
-    redis.call('PUBLISH', ARGV[1], ARGV[2])
-end
-return {'ok', n - 1}
+for channel, ids in pairs(poked) do redis.call('PUBLISH', channel, ids) end
+return answer

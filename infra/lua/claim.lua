@@ -1,79 +1,163 @@
 -- Claims due jobs for a worker, each under a lease, in fair order.
 -- KEYS[1]  arq's queue
--- ARGV     base, now in ms, lease in ms, how many, the worker, most running per account (0: any), one in how many
---          turns goes to the batch lane first
--- Returns  ms until the next job is due (-1: none waits), then for each claimed job: id, ms it was due, try, definition
+-- ARGV     base, now in ms, lease in ms, how many, the worker, most running per account (0: any number), one in how
+--          many turns goes to the batch lane first, and 1 if aborts are heeded
+-- Returns  ms until it is worth looking again (-1: nothing is to be expected), the slots that operators give a worker
+--          (-1: its own number), then for each claimed job: id, ms it was due, tries and losses before this one,
+--          1 if it was aborted, definition
 local queue, base, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local lease, wanted, worker = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local cap, batch_every = tonumber(ARGV[6]), tonumber(ARGV[7])
+local batch_every, heed_aborts = tonumber(ARGV[7]), ARGV[8] == '1'
 local leases, owners = base .. 'leases', base .. 'owners'
+local MOST_LOOKED_AT = 1000
 
--- Jobs of dead workers come back first, ahead of their account's others.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1000)) do
-    local _, account = whose(base, id)
-    redis.call('ZREM', leases, id)
-    redis.call('HDEL', owners, id)
-    redis.call('SREM', base .. 'running:' .. account, id)
-    redis.call('DEL', 'arq:in-progress:' .. id)
-    if redis.call('EXISTS', 'arq:job:' .. id) == 1 then list(queue, base, id, now, 'LPUSH') end
+local said = redis.call('HGETALL', base .. 'control')
+local control = {}
+for i = 1, #said, 2 do control[said[i]] = said[i + 1] end
+local slots = tonumber(control.slots or '-1')
+local account_cap = tonumber(control.account_cap or ARGV[6])
+
+-- Jobs of dead workers come back first, ahead of their account's others; that is no try of theirs.
+local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)
+if #dead > 0 then
+    local whose = redis.call('HMGET', base .. 'who', unpack(dead))
+    redis.call('ZREM', leases, unpack(dead))
+    redis.call('HDEL', owners, unpack(dead))
+    local changes = {}
+    for i, id in ipairs(dead) do
+        redis.call('DEL', 'arq:in-progress:' .. id)
+        local lane, kind, account = split(whose[i])
+        add(changes, -1, kind, account)
+        if redis.call('ZSCORE', queue, id) then -- one that is not there is over
+            redis.call('HINCRBY', base .. 'losses', id, 1)
+            line_up(base, 'LPUSH', lane, kind, account, { id })
+            redis.call('ZADD', queue, now - SHIFT, id)
+        end
+    end
+    count(base, changes)
 end
-local due = redis.call('ZRANGEBYSCORE', queue, 0, now, 'WITHSCORES', 'LIMIT', 0, math.max(1000, wanted))
-for i = 1, #due, 2 do list(queue, base, due[i], tonumber(due[i + 1]), 'RPUSH') end
+local due = redis.call('ZRANGEBYSCORE', queue, 0, now, 'WITHSCORES', 'LIMIT', 0, math.max(MOST_LOOKED_AT, wanted))
+for i = 1, #due, 2 do
+    local lane, kind, account = split(redis.call('HGET', base .. 'who', due[i]))
+    line_up(base, 'RPUSH', lane, kind, account, { due[i] })
+    redis.call('ZADD', queue, tonumber(due[i + 1]) - SHIFT, due[i])
+end
 
-local claimed = {}
-local function serve(lane)
-    local ring = base .. 'ring:' .. lane
-    for _ = 1, redis.call('LLEN', ring) do
-        local account = redis.call('LPOP', ring)
-        local waiting, running = base .. lane .. ':' .. account, base .. 'running:' .. account
-        if cap > 0 and redis.call('SCARD', running) >= cap then
-            redis.call('RPUSH', ring, account) -- full: its turn passes, nobody waits behind it
-        else
-            local id, score
-            repeat -- one that was taken off the queue is skipped
-                id = redis.call('LPOP', waiting)
-                score = id and tonumber(redis.call('ZSCORE', queue, id) or 1)
-            until not id or (score < 0 and score >= -SHIFT)
-            if redis.call('EXISTS', waiting) == 1 then redis.call('RPUSH', ring, account) end
-            if id then
-                redis.call('ZADD', queue, score - SHIFT, id)
-                redis.call('ZADD', leases, now + lease, id)
-                redis.call('HSET', owners, id, worker)
-                redis.call('SADD', running, id)
-                redis.call('SET', 'arq:in-progress:' .. id, worker, 'PX', lease)
-                local try = redis.call('INCR', 'arq:retry:' .. id)
-                redis.call('EXPIRE', 'arq:retry:' .. id, 88400)
-                claimed[#claimed + 1] = id
-                claimed[#claimed + 1] = string.format('%.0f', score + SHIFT)
-                claimed[#claimed + 1] = try
-                claimed[#claimed + 1] = redis.call('GET', 'arq:job:' .. id) or ''
-                return true
+local ids, scores, taken, changes, looked_at = {}, {}, {}, {}, 0
+
+local function room(cap, name)
+    if cap <= 0 then return wanted end
+    return cap - tonumber(redis.call('HGET', base .. 'running', name) or 0) - (changes[name] or 0)
+end
+
+-- Keeps those of the next jobs that still wait: one that was taken off the queue is skipped.
+local function take(kind, next, accounts)
+    if #next == 0 then return end
+    local found = redis.call('ZMSCORE', queue, unpack(next))
+    for i, id in ipairs(next) do
+        local score = tonumber(found[i] or 1)
+        if score < 0 and score >= -SHIFT and not taken[id] then
+            taken[id] = true
+            ids[#ids + 1] = id
+            scores[#scores + 1] = score
+            add(changes, 1, kind, accounts[i])
+        end
+    end
+end
+
+-- Gives each account of a ring its turn until `most` jobs are claimed, or no account has one that may run.
+local function serve_ring(lane, kind, most)
+    local ring, before, passed = base .. 'ring:' .. lane .. ':' .. kind, #ids, 0
+    most = math.min(most, room(tonumber(control['kind:' .. kind] or '0'), 'kind:' .. kind))
+    while #ids - before < most and looked_at < MOST_LOOKED_AT do
+        local length = redis.call('LLEN', ring)
+        if length == 0 or passed >= length then break end
+        local left = most - (#ids - before)
+        local accounts, back = redis.call('LPOP', ring, math.min(length, left)), {}
+        local share, next, whose = math.max(1, math.floor(left / #accounts)), {}, {}
+        for _, account in ipairs(accounts) do
+            looked_at = looked_at + 1
+            local waiting, turn = base .. lane .. ':' .. kind .. ':' .. account, share
+            if account_cap > 0 then turn = math.min(share, room(account_cap, 'account:' .. account)) end
+            if turn <= 0 then
+                back[#back + 1] = account -- full: its turn passes, nobody waits behind it
+                passed = passed + 1
+            else
+                passed = 0
+                local its = redis.call('LPOP', waiting, turn) or {}
+                for _, id in ipairs(its) do
+                    next[#next + 1] = id
+                    whose[#next] = account
+                end
+                if #its == turn and redis.call('EXISTS', waiting) == 1 then back[#back + 1] = account end
+            end
+        end
+        take(kind, next, whose)
+        if #back > 0 then redis.call('RPUSH', ring, unpack(back)) end
+    end
+    if redis.call('EXISTS', ring) == 0 then redis.call('SREM', base .. 'rings:' .. lane, kind) end
+    return #ids - before
+end
+
+-- Shares `most` turns of a lane among its kinds, and gives what one cannot use to the others.
+local function serve(lane, most, turn)
+    local kinds, got = redis.call('SMEMBERS', base .. 'rings:' .. lane), 0
+    table.sort(kinds)
+    for round = 1, 2 do
+        for i = 1, #kinds do
+            local kind = kinds[(i + turn) % #kinds + 1]
+            local left = most - got
+            if left > 0 then
+                local share = round == 2 and left or math.ceil(left / (#kinds - i + 1))
+                got = got + serve_ring(lane, kind, share)
             end
         end
     end
-    return false
+    return got
 end
-
-local turn = tonumber(redis.call('GET', base .. 'turn') or '0')
-for _ = 1, wanted do
-    turn = turn + 1
-    local first, second = 'interactive', 'batch'
-    if turn % batch_every == 0 then first, second = second, first end
-    if not (serve(first) or serve(second)) then break end
-end
-redis.call('SET', base .. 'turn', turn % 1000000)
 
 local wait = -1
-local next_due = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if next_due[2] then wait = math.max(0, tonumber(next_due[2]) - now) end
-local next_lost = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
-if next_lost[2] then
-    local lost_in = math.max(0, tonumber(next_lost[2]) - now)
-    if wait < 0 or lost_in < wait then wait = lost_in end
+if control.paused ~= '1' then
+    local turn = tonumber(redis.call('GET', base .. 'turn') or '0')
+    local left = wanted
+    local for_batch = math.floor((turn + wanted) / batch_every) - math.floor(turn / batch_every)
+    if for_batch > 0 then left = left - serve('batch', for_batch, turn) end
+    if left > 0 then left = left - serve('interactive', left, turn) end
+    if left > 0 then left = left - serve('batch', left, turn) end
+    if #ids > 0 then redis.call('SET', base .. 'turn', (turn + #ids) % (batch_every * 100000)) end
+    if looked_at >= MOST_LOOKED_AT then wait = 20 end
 end
--- There may be more than this worker had room for: let the next idle one look too.
-if #claimed > 0 and redis.call('LLEN', base .. 'ring:interactive') + redis.call('LLEN', base .. 'ring:batch') > 0 then
-    wake(base)
+
+local claimed = {}
+if #ids > 0 then
+    local running, expiries, owned, definitions, tries = {}, {}, {}, {}, {}
+    for i, id in ipairs(ids) do
+        running[2 * i - 1], running[2 * i] = scores[i] - SHIFT, id
+        expiries[2 * i - 1], expiries[2 * i] = now + lease, id
+        owned[2 * i - 1], owned[2 * i] = id, worker
+        definitions[i], tries[i] = 'arq:job:' .. id, 'arq:retry:' .. id
+        redis.call('SET', 'arq:in-progress:' .. id, worker, 'PX', lease)
+    end
+    redis.call('ZADD', queue, unpack(running))
+    redis.call('ZADD', leases, unpack(expiries))
+    redis.call('HSET', owners, unpack(owned))
+    count(base, changes)
+    definitions, tries = redis.call('MGET', unpack(definitions)), redis.call('MGET', unpack(tries))
+    local losses = redis.call('HMGET', base .. 'losses', unpack(ids))
+    local aborts = heed_aborts and redis.call('ZMSCORE', 'arq:abort', unpack(ids)) or {}
+    for i, id in ipairs(ids) do
+        local at = 6 * (i - 1)
+        claimed[at + 1], claimed[at + 2] = id, scores[i] + SHIFT
+        claimed[at + 3], claimed[at + 4] = tonumber(tries[i] or 0), tonumber(losses[i] or 0)
+        claimed[at + 5], claimed[at + 6] = aborts[i] and 1 or 0, definitions[i] or ''
+    end
+    -- There may be more than this worker had room for: let the next idle one look too.
+    if #ids >= wanted and redis.call('EXISTS', base .. 'rings:interactive', base .. 'rings:batch') > 0 then wake(base) end
 end
-table.insert(claimed, 1, wait)
-return claimed
+
+local function sooner(at)
+    if at and (wait < 0 or at - now < wait) then wait = math.max(0, at - now) end
+end
+sooner(tonumber(redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
+sooner(tonumber(redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]))
+return { wait, slots, unpack(claimed) }

@@ -2,27 +2,61 @@
 --
 -- A job is a member of arq's queue (a sorted set) until it is over, and its score tells where it is:
 --   due              not in a list: it is not due, or arq itself enqueued it and nobody has looked since
---   due - SHIFT      it stands in the list of its lane and account
+--   due - SHIFT      it stands in the list of its lane, kind and account
 --   due - 2 * SHIFT  it runs under a lease
 -- So arq reads "deferred", "queued" and "still there" as ever, and each of the three is one range of scores: a claim
--- looks at what has become due, never at what runs. An account with waiting jobs stands once in its lane's ring.
+-- looks at what has become due, never at what runs. An account with waiting jobs stands once in the ring of their lane
+-- and kind, and a kind with such accounts is a member of its lane's rings.
+-- Commands are called for many jobs at once wherever they can be: a call from Lua costs as much as its work.
 local SHIFT = 4398046511104 -- 2^42 ms, the year 2109
+local BEGUN_S = 88400 -- how long arq remembers the tries of a job
 
-local function whose(base, id)
-    local said = redis.call('HGET', base .. 'who', id)
-    if not said then return 'interactive', '' end -- enqueued by arq itself
-    return string.match(said, '^(%S+) (.*)$')
+local function split(said)
+    if not said then return 'interactive', '', '' end -- enqueued by arq itself
+    return string.match(said, '^(%S+) (%S*) (.*)$')
 end
 
-local function list(queue, base, id, due, push)
-    local lane, account = whose(base, id)
-    local waiting = base .. lane .. ':' .. account
-    if redis.call(push, waiting, id) == 1 then redis.call('RPUSH', base .. 'ring:' .. lane, account) end
-    redis.call('ZADD', queue, due - SHIFT, id)
+-- Adds a value to one of several lists.
+local function gather(groups, name, value)
+    local group = groups[name]
+    if group then group[#group + 1] = value else groups[name] = { value } end
 end
 
+-- Puts the ids of one account at the end (RPUSH) or the head (LPUSH) of its list.
+local function line_up(base, push, lane, kind, account, ids)
+    local ring = base .. 'ring:' .. lane .. ':' .. kind
+    if redis.call(push, base .. lane .. ':' .. kind .. ':' .. account, unpack(ids)) == #ids then
+        if redis.call('RPUSH', ring, account) == 1 then redis.call('SADD', base .. 'rings:' .. lane, kind) end
+    end
+end
+
+-- Counts the running jobs of kinds and accounts, for their caps. Whoever takes a lease or ends one says so here, in the
+-- same call; and the tender counts the leases anew (recount.lua), so that nothing can stay wrong.
+local function count(base, changes)
+    local names, before = {}, {}
+    for name in pairs(changes) do names[#names + 1] = name end
+    if #names == 0 then return end
+    before = redis.call('HMGET', base .. 'running', unpack(names))
+    local now, none = {}, {}
+    for i, name in ipairs(names) do
+        local n = tonumber(before[i] or 0) + changes[name]
+        if n > 0 then
+            now[#now + 1] = name
+            now[#now + 1] = n
+        elseif before[i] then none[#none + 1] = name end
+    end
+    if #now > 0 then redis.call('HSET', base .. 'running', unpack(now)) end
+    if #none > 0 then redis.call('HDEL', base .. 'running', unpack(none)) end
+end
+
+local function add(changes, by, kind, account)
+    kind, account = 'kind:' .. kind, 'account:' .. account
+    changes[kind] = (changes[kind] or 0) + by
+    changes[account] = (changes[account] or 0) + by
+end
+
+-- One token wakes one idle worker; whoever claims and leaves something wakes the next.
 local function wake(base)
-    redis.call('LPUSH', base .. 'wake', 1)
-    redis.call('LTRIM', base .. 'wake', 0, 63)
+    if redis.call('LLEN', base .. 'wake') == 0 then redis.call('LPUSH', base .. 'wake', 1) end
 end
 

@@ -1,25 +1,35 @@
--- Extends the leases of a worker's running jobs.
+-- Extends the leases of a worker's running jobs, and says that the worker lives.
 -- KEYS[1]  arq's queue
--- ARGV     base, now in ms, lease in ms, the worker, then the ids
--- Returns  the ids that another worker runs by now
+-- ARGV     base, now in ms, lease in ms, the worker, what it tells operators of itself, then the ids
+-- Returns  the slots that operators give a worker (-1: its own number), then the ids that another worker runs by now
 -- A lease that nobody has is taken again: Redis may have come back empty or old, or this worker was frozen for longer
 -- than its lease. Should the job stand in a list again, its score says that it runs, and the list's entry is skipped.
 local queue, base, now, lease, worker = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local lost = {}
-for i = 5, #ARGV do
+local FORGET_MS = 60000
+local gone = redis.call('ZRANGEBYSCORE', base .. 'alive', '-inf', now - FORGET_MS)
+if #gone > 0 then
+    redis.call('ZREM', base .. 'alive', unpack(gone))
+    redis.call('HDEL', base .. 'workers', unpack(gone))
+end
+redis.call('ZADD', base .. 'alive', now, worker)
+redis.call('HSET', base .. 'workers', worker, ARGV[5])
+local changes = {}
+local answer = { tonumber(redis.call('HGET', base .. 'control', 'slots') or '-1') }
+for i = 6, #ARGV do
     local id = ARGV[i]
     local owner = redis.call('HGET', base .. 'owners', id)
     if owner and owner ~= worker then
-        lost[#lost + 1] = id
+        answer[#answer + 1] = id
     else
         if not owner then
-            local _, account = whose(base, id)
+            local _, kind, account = split(redis.call('HGET', base .. 'who', id))
             redis.call('HSET', base .. 'owners', id, worker)
-            redis.call('SADD', base .. 'running:' .. account, id)
+            add(changes, 1, kind, account)
             redis.call('ZADD', queue, now - 2 * SHIFT, id)
         end
         redis.call('ZADD', base .. 'leases', now + lease, id)
         redis.call('SET', 'arq:in-progress:' .. id, worker, 'PX', lease)
     end
 end
-return lost
+count(base, changes)
+return answer

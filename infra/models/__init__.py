@@ -2,10 +2,12 @@
 
 from infra.models.accounts import Account, ApiKey
 from infra.models.base import Document, Table
-from infra.models.jobs import LIVE, STATES, IdempotencyKey, Job
+from infra.models.jobs import LANES, LIVE, STATES, IdempotencyKey, Job, UniqueJob
+from infra.models.pools import PoolControl
 from infra.models.quotas import Balance, Hold, LedgerEntry
 
 __all__ = [
+    "LANES",
     "LIVE",
     "STATES",
     "Account",
@@ -16,5 +18,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "LedgerEntry",
+    "PoolControl",
     "Table",
+    "UniqueJob",
 ]

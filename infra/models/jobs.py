@@ -9,6 +9,7 @@ from infra.models.base import Document, Id, Moment, Now, Table
 
 STATES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
 LIVE = ("queued", "running")
+LANES = ("interactive", "batch")
 
 
 class Job(Table):
@@ -17,9 +18,13 @@ class Job(Table):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"state IN {STATES}", name="state"),
+        CheckConstraint(f"lane IN {LANES}", name="lane"),
         Index("ix_jobs_account_id_id", "account_id", text("id DESC")),
         # What the tender walks: only the few jobs that are not over.
         Index("ix_jobs_live", "id", postgresql_where=text(f"state IN {LIVE}")),
+        # Dead letters: what failed and was not tried again by anyone.
+        Index("ix_jobs_dead", "id", postgresql_where=text("state = 'failed' AND replayed_as IS NULL")),
+        Index("ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued'")),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
@@ -38,8 +43,17 @@ class Job(Table):
     #: Attempts whose worker was never heard of again; too many of them, and the job is what kills the workers.
     losses: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[Now]
-    #: Not to be claimed before this moment (a retry's backoff).
+    #: Not to be claimed before this moment (asked for, or a retry's backoff).
     run_at: Mapped[Now]
+    #: Which lane of its pool's queue it waits in.
+    lane: Mapped[str] = mapped_column(server_default="interactive")
+    #: Expires, uncharged, when it has not been started for the first time by this moment.
+    start_by: Mapped[Moment | None]
+    #: The caller's name for what may be live only once (`UniqueJob`).
+    unique_key: Mapped[str | None]
+    #: The failed job that this one is another go at, and the job that another go was made as.
+    replay_of: Mapped[UUID | None]
+    replayed_as: Mapped[UUID | None]
     started_at: Mapped[Moment | None]
     finished_at: Mapped[Moment | None]
     cancel_requested_at: Mapped[Moment | None]
@@ -66,3 +80,13 @@ class IdempotencyKey(Table):
     job_id: Mapped[UUID]
     created_at: Mapped[Now]
     expires_at: Mapped[Moment] = mapped_column(index=True)
+
+
+class UniqueJob(Table):
+    """The live job of an account under a caller's `unique_key`; gone when that job is over."""
+
+    __tablename__ = "unique_jobs"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID]

@@ -1,4 +1,4 @@
-"""The ground under one process: its settings, database, Redis, queue and streams, opened and closed together."""
+"""The ground under one process: its settings, database, Redis, queues and streams, opened and closed together."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from infra import redis as road
 from infra.database import Database
+from infra.overview import Overseer
 from infra.queue import Queue
 from infra.settings import Settings
 from infra.streams import Streams
@@ -20,6 +21,7 @@ class Ground(Struct, frozen=True, kw_only=True):
     database: Database
     redis: Redis
     queue: Queue
+    overseer: Overseer
     streams: Streams
 
 
@@ -31,6 +33,7 @@ def lay(settings: Settings) -> Ground:
         database=Database(settings),
         redis=redis,
         queue=Queue(redis),
+        overseer=Overseer(redis),
         streams=Streams(redis, settings.stream_keep_s),
     )
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.constants import in_progress_key_prefix
 from arq.jobs import serialize_job
 from msgspec import Struct
 from redis import Redis as BlockingRedis
@@ -40,7 +40,8 @@ def name(pool: str) -> str:
     return f"arq:queue:{pool}"
 
 
-def _base(queue_name: str) -> str:
+def base(queue_name: str) -> str:
+    """Return what the names of our own keys of a queue begin with."""
     return f"pulse:{queue_name}:"
 
 
@@ -48,13 +49,15 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _source(file: str) -> str:
-    return "".join((_LUA / part).read_text(encoding="utf-8") for part in ("common.lua", file))
+def source(*files: str) -> str:
+    """Return the text of a script, with what stands before it."""
+    return "".join((_LUA / part).read_text(encoding="utf-8") for part in ("common.lua", *files))
 
 
-def _script(redis: Redis, file: str) -> Callable[[list[str], list[Any]], Awaitable[Any]]:
-    script: Any = redis.register_script(_source(file))
-    return script
+def script(redis: Redis, *files: str) -> Callable[[list[str], list[Any]], Awaitable[Any]]:
+    """Return a script of `lua/`, to be called with its keys and arguments."""
+    registered: Any = redis.register_script(source(*files))
+    return registered
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -103,7 +106,7 @@ class Queue:
     def __init__(self, redis: Redis) -> None:
         """Use `redis` for everything."""
         self._redis = redis
-        self._enqueue = _script(redis, "enqueue.lua")
+        self._enqueue, self._forget = script(redis, "enqueue.lua"), script(redis, "forget.lua")
 
     async def enqueue(
         self,
@@ -130,17 +133,11 @@ class Queue:
         for some in _chunks(jobs):
             rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job, now_ms))) for job in some]
             fixed = (now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000))
-            await self._enqueue([queue_name], [_base(queue_name), msgspec.msgpack.encode((*fixed, rows))])
+            await self._enqueue([queue_name], [base(queue_name), msgspec.msgpack.encode((*fixed, rows))])
 
-    async def forget(self, pool: str, job_id: UUID) -> None:
-        """Take a job that does not run off the queue; its place in a list is skipped when its turn comes."""
-        base = _base(name(pool))
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(name(pool), str(job_id))
-            pipe.delete(f"{job_key_prefix}{job_id}", f"{retry_key_prefix}{job_id}")
-            pipe.hdel(f"{base}who", str(job_id))
-            pipe.hdel(f"{base}losses", str(job_id))
-            await pipe.execute()
+    async def forget(self, pool: str, job_ids: Sequence[UUID]) -> None:
+        """Take jobs off a pool's queue, as far as they do not run."""
+        await self._forget([name(pool)], [base(name(pool)), *(str(job_id) for job_id in job_ids)])
 
     async def lost(self, pool: str, job_ids: Sequence[UUID]) -> list[UUID]:
         """Return those of `job_ids` that the pool's queue does not know, waiting or running."""
@@ -209,10 +206,10 @@ class Consumer:
         """Claim from `queue_name` as `worker`, each job for `lease_s` seconds at a time."""
         self._redis = redis
         self._queue = queue_name
-        self._base = _base(queue_name)
+        self._base = base(queue_name)
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
-        self._claim, self._finish = _script(redis, "claim.lua"), _script(redis, "finish.lua")
+        self._claim, self._finish = script(redis, "claim.lua"), script(redis, "finish.lua")
 
     async def claim(self, most: int, *, account_cap: int = 0, batch_every: int = 8, heed_aborts: bool = False) -> Turn:
         """Claim at most `most` due jobs; `account_cap` holds where operators have set none."""
@@ -267,8 +264,8 @@ class Renewer:
     def __init__(self, redis: BlockingRedis, queue_name: str, worker: str, lease_s: float) -> None:
         """Renew the leases that `worker` holds on `queue_name` to `lease_s` seconds from now."""
         self._queue = queue_name
-        self._fixed = (_base(queue_name), int(lease_s * 1000), worker)
-        script: Any = redis.register_script(_source("renew.lua"))
+        self._fixed = (base(queue_name), int(lease_s * 1000), worker)
+        script: Any = redis.register_script(source("renew.lua"))
         self._script: Callable[[list[str], list[Any]], list[Any]] = script
 
     def __call__(self, job_ids: Sequence[str], told: bytes = b"") -> tuple[int | None, list[str]]:
@@ -276,8 +273,8 @@ class Renewer:
 
         Returns the slots that they give it (None: its own number), and the jobs that another worker runs by now.
         """
-        base, lease_ms, worker = self._fixed
-        slots, *lost = self._script([self._queue], [base, _now_ms(), lease_ms, worker, told, *job_ids])
+        prefix, lease_ms, worker = self._fixed
+        slots, *lost = self._script([self._queue], [prefix, _now_ms(), lease_ms, worker, told, *job_ids])
         return _slots(slots), [job_id.decode() for job_id in lost]
 
 

@@ -304,7 +304,7 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
     try:
         if waited:
             await ground.streams.end(job.id, job.attempt, events.encode(jobs.terminal(job)))
-            await ground.queue.forget(pools.of(job.kind), job.id)
+            await ground.queue.forget(pools.of(job.kind), [job.id])
         elif job.state == "running":
             await ground.queue.cancel(job.id)
     except (Fenced, *road.AWAY):

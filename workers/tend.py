@@ -16,7 +16,7 @@ from infra import redis as road
 from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import LIVE, Job
-from workers import lifecycle, pools
+from workers import control, lifecycle, pools
 
 log = structlog.stdlib.get_logger()
 
@@ -25,6 +25,9 @@ _LOCK = 7_305_581_002
 _MONTHS_AHEAD = 3
 _HOUSEKEEPING_EVERY_S = 3600.0
 _BATCH = 1000
+#: There while a tender lives.
+ALIVE = "pulse:tender"
+_SILENCE_S = 30
 # A job this young is still on its way to the queue, or from there to its lease.
 _ON_ITS_WAY = timedelta(seconds=3)
 
@@ -49,7 +52,9 @@ async def tend(ground: Ground) -> None:
         if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
             kept_house_at = clock()
             await _try("keep house", keep_house(ground))
+        await _try("tell the pools", control.reconcile(ground))
         await _try("reconcile", _round(ground, missing))
+        await _try("say that a tender lives", _live_on(ground))
         await asyncio.sleep(ground.settings.tend_every_s)
 
 
@@ -62,8 +67,14 @@ async def _try(what: str, deed: Awaitable[None]) -> None:
         log.exception("cannot tend now", what=what)
 
 
+async def _live_on(ground: Ground) -> None:
+    await ground.redis.set(ALIVE, 1, ex=max(_SILENCE_S, int(3 * ground.settings.tend_every_s)))
+
+
 async def _round(ground: Ground, missing: Missing) -> None:
     mended = await reconcile(ground, missing)
+    for pool in pools.POOLS:
+        await ground.overseer.recount(pool)
     if mended.queued or mended.ended:
         log.info("mended", queued=mended.queued, ended=mended.ended)
 

@@ -18,12 +18,14 @@ takes --json for programs and explains itself with --help.
 Examples:
   pulse chat "Tell me a short story about the sea"
   pulse jobs
+  pulse pools list --watch
   pulse doctor
 """
 #: command -> what it does, in one line; it stands as `command` in `scripts/pulse/commands/<name>.py`.
 _COMMANDS = {
     "chat": "Ask a chat model and watch the answer come.",
     "jobs": "List, show, follow and cancel jobs.",
+    "pools": "Watch the pools of workers, and pause, drain or resize them.",
     "doctor": "Check this machine and the studio on it, and say what to do.",
     "account": "Make accounts and API keys on this studio's database.",
 }

@@ -7,15 +7,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from infra import schema
-from infra.database import Database, DatabaseUnavailable
+from infra.database import Database
 from infra.errors import PulseError
 from infra.models import Account
 from infra.settings import Settings
 from quotas import accounts, keys
+from scripts.pulse import operator
 from scripts.pulse.words import Language
 
 DEVELOPMENT_EMAIL = "studio@pulse.local"
@@ -27,18 +26,6 @@ class NoSuchAccount(PulseError):
 
     ar = "لا يوجد حساب بالعنوان {email}."
     status = 404
-
-
-class DatabaseNotMigrated(PulseError):
-    """The database has no tables yet. `make run` makes them; so does `.venv/bin/alembic upgrade head`."""
-
-    ar = "لا جداول في قاعدة البيانات بعد. ينشئها الأمر make run أو ‎.venv/bin/alembic upgrade head"
-
-
-class DatabaseRefused(PulseError):
-    """The database refuses the studio: {reason}"""
-
-    ar = "قاعدة البيانات ترفض الاستوديو: {reason}"
 
 
 async def add(settings: Settings, email: str, language: Language) -> tuple[Account, str]:
@@ -87,16 +74,10 @@ async def development_key(settings: Settings) -> str:
 
 @asynccontextmanager
 async def _books(settings: Settings) -> AsyncGenerator[AsyncSession]:
-    """Open one transaction on the database; raises `DatabaseNotMigrated`, `DatabaseRefused`, or that it is away."""
+    """Open one transaction on the database; raises what `operator.check` does."""
     database = Database(settings)
     try:
-        try:
-            if await schema.current(database) is None:
-                raise DatabaseNotMigrated
-        except DatabaseUnavailable as error:
-            if isinstance(error.__cause__, DBAPIError):  # no such database, or a wrong password
-                raise DatabaseRefused(reason=error.__cause__.orig) from error
-            raise
+        await operator.check(database)
         async with database.begin() as session:
             yield session
     finally:

@@ -1,4 +1,4 @@
-"""A group of commands, listed in the order in which a person needs them."""
+"""Groups of commands, listed in the order in which a person needs them."""
 
 import click
 import rich_click
@@ -10,3 +10,13 @@ class Group(rich_click.RichGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return the names of the commands."""
         return list(self.commands)
+
+
+class ListByDefault(Group):
+    """A group whose `list` is meant where no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line: `pulse jobs --limit 5` is `pulse jobs list --limit 5`."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)

@@ -22,15 +22,19 @@ def table(jobs: list[Job], now: datetime) -> Table:
         took = (job.finished_at or now) - job.started_at if job.started_at else None
         charged = " + ".join(f"{amount:,}" for amount in (job.charged or {}).values())
         state = Text(job.state, style=_STYLES.get(job.state, ""))
-        table.add_row(str(job.id), harmless(job.kind), state, _span(now - job.created_at), _span(took), charged)
+        table.add_row(str(job.id), harmless(job.kind), state, _seconds(now - job.created_at), _seconds(took), charged)
     return table
 
 
-def _span(span: timedelta | None) -> str:
+def _seconds(length: timedelta | None) -> str:
+    return span(None if length is None else length.total_seconds())
+
+
+def span(seconds: float | None) -> str:
     """Return a length of time in two figures and a unit, the way a person says it."""
-    if span is None:
+    if seconds is None:
         return ""
-    seconds = max(span.total_seconds(), 0)
+    seconds = max(seconds, 0)
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     for unit, length in (("min", 60), ("h", 3600)):

@@ -152,7 +152,7 @@ async def test_a_job_taken_off_the_queue_is_skipped(redis: ArqRedis) -> None:
     filled = await fill(redis, *[account] * 3)
     worker = consumer(redis)
     await worker.claim(1)  # now the others stand in their account's list
-    await Queue(redis).forget("chat", UUID(filled[1]))
+    await Queue(redis).forget("chat", [UUID(filled[1])])
     assert names((await worker.claim(10)).jobs) == [filled[2]]
 
 

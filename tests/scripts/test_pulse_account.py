@@ -15,6 +15,7 @@ from infra.models import Account, ApiKey, Balance
 from infra.settings import Settings
 from quotas import keys
 from scripts.pulse import account as deeds
+from scripts.pulse import operator as operators
 from tests.scripts.conftest import Pulse
 
 EMAIL = "omar@example.com"
@@ -88,13 +89,13 @@ async def test_a_database_without_tables_is_told_as_such(ground: Ground) -> None
     async with ground.database.begin() as session:
         await session.execute(text("DROP SCHEMA public CASCADE"))
         await session.execute(text("CREATE SCHEMA public"))
-    with pytest.raises(deeds.DatabaseNotMigrated):
+    with pytest.raises(operators.DatabaseNotMigrated):
         await deeds.add(ground.settings, EMAIL, "ar")
 
 
 async def test_a_database_that_does_not_exist_is_told_as_such(settings: Settings) -> None:
     url = settings.database_url.replace("/pulse_test_", "/no_such_")
-    with pytest.raises(deeds.DatabaseRefused, match="does not exist"):
+    with pytest.raises(operators.DatabaseRefused, match="does not exist"):
         await deeds.add(msgspec.structs.replace(settings, database_url=url), EMAIL, "ar")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "doctor", "account"]
+COMMANDS = ["chat", "jobs", "pools", "doctor", "account"]
 ALL = [
     "chat",
     "jobs",
@@ -15,6 +15,13 @@ ALL = [
     "jobs show",
     "jobs follow",
     "jobs cancel",
+    "pools",
+    "pools list",
+    "pools show",
+    "pools pause",
+    "pools drain",
+    "pools resume",
+    "pools set",
     "doctor",
     "account",
     "account add",
@@ -38,7 +45,7 @@ def test_every_command_explains_itself_with_an_example(pulse: Pulse, command: st
 
 
 def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
-    for group in ("jobs", "account"):
+    for group in ("jobs", "pools", "account"):
         shown = pulse(group, "--help").stdout
         assert all(f"│ {name.split()[1]} " in shown for name in ALL if name.startswith(f"{group} "))
 

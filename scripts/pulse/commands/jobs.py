@@ -11,21 +11,13 @@ from rich.text import Text
 from scripts.pulse import listing, words
 from scripts.pulse.answers import Job, Page
 from scripts.pulse.command import Command, connect, json_option, language
-from scripts.pulse.group import Group
+from scripts.pulse.group import ListByDefault
 from scripts.pulse.lines import Lines
 from scripts.pulse.screen import Screen, harmless, units
 from scripts.pulse.view import watch
 
 
-class _ListByDefault(Group):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `pulse jobs --limit 5` is `pulse jobs list --limit 5`.
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group("jobs", cls=_ListByDefault)
+@click.group("jobs", cls=ListByDefault)
 def command() -> None:
     """List, show, follow and cancel jobs. Without a subcommand: the list.
 

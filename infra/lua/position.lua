@@ -1,0 +1,35 @@
+-- Tells how many jobs go before one that waits, when accounts take turns.
+-- KEYS[1]  arq's queue
+-- ARGV     base, the id, and for a job that is not on the queue yet where it would stand: lane, kind, account
+-- Returns  nothing when the job does not wait; else those before it in its lane, those before it of its own account,
+--          those that wait in the other lane, and how many jobs of its account and of its kind run
+local queue, base, id = KEYS[1], ARGV[1], ARGV[2]
+local lane, kind, account = ARGV[3], ARGV[4], ARGV[5]
+if not lane then
+    local score = tonumber(redis.call('ZSCORE', queue, id) or 0)
+    if score >= 0 or score < -SHIFT then return {} end
+    lane, kind, account = split(redis.call('HGET', base .. 'who', id))
+end
+local list = base .. lane .. ':' .. kind .. ':' .. account
+local own = redis.call('LPOS', list, id) or redis.call('LLEN', list)
+
+-- Each other account has had as many turns as this one, and one more where it stands before it in the ring.
+local before = own
+local accounts, length = ring_of(base, lane, kind)
+local ahead = true
+for _, other in ipairs(accounts) do
+    if other == account then ahead = false
+    else
+        local waiting = redis.call('LLEN', base .. lane .. ':' .. kind .. ':' .. other)
+        before = before + math.min(waiting, own + (ahead and 1 or 0)) * math.max(1, length / #accounts)
+    end
+end
+local in_kind = before
+for _, other in ipairs(redis.call('SMEMBERS', base .. 'rings:' .. lane)) do
+    if other ~= kind then before = before + math.min(standing(base, lane, other), in_kind) end
+end
+local running = redis.call('HMGET', base .. 'running', 'account:' .. account, 'kind:' .. kind)
+return {
+    math.floor(before), own, standing(base, lane == 'batch' and 'interactive' or 'batch'),
+    tonumber(running[1] or 0), tonumber(running[2] or 0), lane,
+}

@@ -67,7 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_max_s: Annotated[float, Meta(gt=0, description="Longest wait before any retry.")] = 60.0
     lease_s: Annotated[
         float, Meta(ge=2, description="Seconds after which a silent worker's jobs are given to another.")
-    ] = 15.0
+    ] = 8.0
+    account_cap: Annotated[
+        int, Meta(ge=0, description="Jobs of one account that run at once in a pool; 0: as many as there are slots.")
+    ] = 0
     grace_s: Annotated[
         float, Meta(ge=0, description="Seconds a worker told to stop gives its running jobs before it hands them back.")
     ] = 110.0

@@ -14,8 +14,9 @@ from infra.settings import Settings
 from scripts.pulse.doctor import machine
 from tests.scripts.conftest import Pulse
 from tests.scripts.stand_in import Refusal, StandIn
+from workers import tend
 
-NEEDED = ["PostgreSQL", "Redis", "API", "workers", "model server"]
+NEEDED = ["PostgreSQL", "Redis", "API", "workers", "tender", "model server"]
 
 
 def checks(pulse: Pulse, **more: str) -> dict[str, dict[str, Any]]:
@@ -74,10 +75,12 @@ def test_an_api_that_is_ready_and_workers_that_live_are_ok(operator: Pulse, api:
     api.answers["/readyz"] = {"status": "ready"}
     with Redis.from_url(embedded.redis_url(settings)) as redis:  # pyright: ignore[reportUnknownMemberType]
         redis.set("arq:queue:chat:health-check", "alive", ex=60)
+        redis.set(tend.ALIVE, 1, ex=60)
     done = operator("doctor")
     assert done.exit_code == 0, done.stdout
     assert f"ready at {api.url}" in done.stdout
     assert "alive: chat" in done.stdout
+    assert "tender  " in done.stdout
 
 
 def test_an_api_that_is_not_ready_is_failed(operator: Pulse, api: StandIn) -> None:

@@ -10,7 +10,7 @@ from providers import gguf
 from scripts.pulse import place
 from scripts.pulse.doctor.finding import Finding, attempt, failed, ok
 from scripts.pulse.place import Place
-from workers import pools
+from workers import pools, tend
 
 _START = "start the studio: make run"
 
@@ -21,6 +21,7 @@ async def check(settings: Settings) -> list[Finding]:
         *await asyncio.gather(
             attempt("API", _api(settings), _START),
             attempt("workers", _workers(settings), _START),
+            attempt("tender", _tender(settings), _START),
         ),
         *await _model(settings),
     ]
@@ -51,6 +52,14 @@ async def _workers(settings: Settings) -> Finding:
         start = " and ".join(f"python -m workers {pool}" for pool in dead)
         return failed("workers", f"none for: {', '.join(dead)}", f"{_START} (or {start})")
     return ok("workers", f"alive: {', '.join(pools.POOLS)}")
+
+
+async def _tender(settings: Settings) -> Finding:
+    async with ground.opened(settings) as opened:
+        lives = await opened.redis.exists(tend.ALIVE)
+    if not lives:
+        return failed("tender", "nobody mends what is lost", f"{_START} (or python -m workers tend)")
+    return ok("tender", "alive")
 
 
 async def _model(settings: Settings) -> list[Finding]:

@@ -32,7 +32,7 @@ class UnknownPool(PulseError):
     status = 404
 
 
-class UnknownKind(PulseError):
+class KindNotInPool(PulseError):
     """The pool {pool} runs no kind {value}; it runs: {kinds}."""
 
     ar = "لا تنفّذ مجموعة العمال {pool} النوع {value}؛ وتنفّذ: {kinds}."
@@ -76,7 +76,7 @@ def _default(pool: str) -> PoolControl:
 async def change(ground: Ground, pool: str, wanted: Change) -> PoolControl:
     """Change what is wanted of a pool, and tell its workers; where Redis is away, the tender will.
 
-    Raises `UnknownPool`, `UnknownKind` or `InvalidNumber`; nothing is changed then.
+    Raises `UnknownPool`, `KindNotInPool` or `InvalidNumber`; nothing is changed then.
     """
     _check(pool, wanted)
     async with ground.database.begin() as session:
@@ -111,7 +111,7 @@ def _check(pool: str, wanted: Change) -> None:
     numbers = {"slots": wanted.slots, "account_cap": wanted.account_cap}
     for kind, cap in wanted.kind_caps.items():
         if kind not in pools.POOLS[pool]:
-            raise UnknownKind(field="kind", value=kind, pool=pool, kinds=", ".join(pools.POOLS[pool]))
+            raise KindNotInPool(field="kind", value=kind, pool=pool, kinds=", ".join(pools.POOLS[pool]))
         numbers[f"kind_caps.{kind}"] = cap
     for field, number in numbers.items():
         if number is not UNSET and number is not None and not 0 <= number <= _MOST_SLOTS:

@@ -73,7 +73,7 @@ def test_a_living_worker_is_shown(operator: Pulse, settings: Settings) -> None:
         (["pause", "slides"], 1, "code unknown_pool, field pool"),
         (["show", "slides"], 1, "code unknown_pool, field pool"),
         (["set", "chat", "--slots", "10001"], 1, "code invalid_number, field slots"),
-        (["set", "chat", "--kind-cap", "video=1"], 1, "code unknown_kind, field kind"),
+        (["set", "chat", "--kind-cap", "video=1"], 1, "code kind_not_in_pool, field kind"),
         (["set", "chat", "--slots", "many"], 2, "a whole number or `default` is needed"),
         (["set", "chat", "--kind-cap", "chat"], 2, "a whole number or `default` is needed"),
         (["set", "chat"], 2, "Nothing to set"),

@@ -45,7 +45,7 @@ async def test_what_redis_forgot_or_remembers_wrongly_is_told_again(ground: Grou
         ("chat", Change(slots=10_001), control.InvalidNumber, "slots"),
         ("chat", Change(account_cap=-1), control.InvalidNumber, "account_cap"),
         ("chat", Change(kind_caps={"chat": -1}), control.InvalidNumber, "kind_caps.chat"),
-        ("chat", Change(kind_caps={"video": 1}), control.UnknownKind, "kind"),
+        ("chat", Change(kind_caps={"video": 1}), control.KindNotInPool, "kind"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(

@@ -14,6 +14,8 @@ from infra import ground
 from infra.errors import PulseError
 from infra.settings import Settings
 from infra.streams import Hub
+from workers.desk import Desk
+from workers.forecast import Forecasts
 
 
 @get("/", include_in_schema=False, status_code=302)
@@ -41,7 +43,7 @@ def create_app(configured: Settings) -> Litestar:
     return Litestar(
         route_handlers=[index, health.router(), jobs.router(), events.router(), docs.assets()],
         lifespan=[lifespan],
-        state=State({"ground": laid, "hub": hub}),
+        state=State({"ground": laid, "hub": hub, "desk": Desk(laid), "forecasts": Forecasts(laid)}),
         dependencies=given.providers(),
         exception_handlers={
             PulseError: problems.on_fact,

@@ -1,4 +1,4 @@
-"""What a route is given: the ground, the hub, and the account that speaks."""
+"""What a route is given: the ground, the hub, the desk, the forecasts, and the account that speaks."""
 
 from typing import Any
 
@@ -12,6 +12,8 @@ from infra.ground import Ground
 from infra.models import Account
 from infra.streams import Hub
 from quotas import keys
+from workers.desk import Desk
+from workers.forecast import Forecasts
 
 
 class MissingApiKey(PulseError):
@@ -31,6 +33,16 @@ def hub(state: State) -> Hub:
     return state.hub
 
 
+def desk(state: State) -> Desk:
+    """Return this process's way to the lifecycle."""
+    return state.desk
+
+
+def forecasts(state: State) -> Forecasts:
+    """Return what waiting jobs are told of their turn."""
+    return state.forecasts
+
+
 async def account(request: Request[Any, Any, Any], ground: NamedDependency[Ground]) -> Account:
     """Return the account whose key the request carries; raises 401 or 403."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -45,5 +57,7 @@ def providers() -> Dependencies:
     return {
         "ground": Provide(ground, sync_to_thread=False),
         "hub": Provide(hub, sync_to_thread=False),
+        "desk": Provide(desk, sync_to_thread=False),
+        "forecasts": Provide(forecasts, sync_to_thread=False),
         "account": Provide(account),
     }

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, look, list, cancel."""
+"""`/v1/jobs`: submit, look, list, cancel, retry."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,15 +6,19 @@ from uuid import UUID
 
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, Parameter
+from litestar.params import FromPath, Parameter, QueryParameter
 from msgspec import Struct
 
 from api import body, problems
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import LIVE, Account, Document, Job
+from infra.models import LIVE, STATES, Account, Document, Job
 from quotas.ledger import Standing
-from workers import jobs, kinds, lifecycle
+from workers import dead, jobs, kinds, lifecycle
+from workers.desk import Desk
+from workers.eta import Outlook
+from workers.forecast import Forecasts
+from workers.lifecycle import Submission, Submitted
 
 # How soon it is worth asking for a job again, in seconds.
 _RETRY_AFTER_S = "1"
@@ -34,6 +38,13 @@ class InvalidLimit(PulseError):
     status = 400
 
 
+class InvalidState(PulseError):
+    """{field}: there is no state {value!r}; there are: {known}."""
+
+    ar = "{field}: لا توجد حالة باسم {value!r}. الحالات: {known}."
+    status = 400
+
+
 class InvalidIdempotencyKey(PulseError):
     """{field} must be 1 to 255 printable ASCII characters."""
 
@@ -47,6 +58,7 @@ class Urls(Struct, frozen=True, kw_only=True):
     self: str
     events: str
     cancel: str
+    retry: str
 
 
 class JobError(Struct, frozen=True, kw_only=True):
@@ -57,13 +69,25 @@ class JobError(Struct, frozen=True, kw_only=True):
 
 
 class JobAnswer(Struct, frozen=True, kw_only=True):
-    """A job. `charged` are units per meter, there once it is over; `cancel_requested` while it is being stopped."""
+    """A job. `charged` are units per meter, there once it is over; `cancel_requested` while it is being stopped.
+
+    `tries` are the failures so far. `waiting` is there while the job waits for its turn (not in lists). `retry_of` is
+    the failed job that this one is another go at, `retried_as` the other go at this one.
+    """
 
     id: UUID
     kind: str
     state: str
     attempt: int
+    tries: int
+    priority: str
     created_at: datetime
+    run_at: datetime
+    start_deadline: datetime | None
+    unique_key: str | None
+    waiting: Outlook | None
+    retry_of: UUID | None
+    retried_as: UUID | None
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested: bool
@@ -97,7 +121,7 @@ def job_id(text: str) -> UUID:
         raise jobs.JobNotFound from None
 
 
-def answer(request: Request[Any, Any, Any], job: Job) -> JobAnswer:
+def answer(request: Request[Any, Any, Any], job: Job, waiting: Outlook | None = None) -> JobAnswer:
     """Return the job as its account sees it."""
     error = None
     if job.error is not None:
@@ -108,7 +132,15 @@ def answer(request: Request[Any, Any, Any], job: Job) -> JobAnswer:
         kind=job.kind,
         state=job.state,
         attempt=job.attempt,
+        tries=job.tries,
+        priority=job.lane,
         created_at=job.created_at,
+        run_at=job.run_at,
+        start_deadline=job.start_by,
+        unique_key=job.unique_key,
+        waiting=waiting,
+        retry_of=job.replay_of,
+        retried_as=job.replayed_as,
         started_at=job.started_at,
         finished_at=job.finished_at,
         cancel_requested=job.cancel_requested_at is not None,
@@ -117,7 +149,7 @@ def answer(request: Request[Any, Any, Any], job: Job) -> JobAnswer:
         result=job.result,
         error=error,
         charged=job.charged,
-        urls=Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel"),
+        urls=Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel", retry=f"{path}/retry"),
     )
 
 
@@ -132,19 +164,33 @@ def _polite(job: Job) -> dict[str, str]:
     return {"Retry-After": _RETRY_AFTER_S} if job.state in LIVE else {}
 
 
+async def _submitted(
+    request: Request[Any, Any, Any], submitted: Submitted, forecasts: Forecasts
+) -> Response[SubmittedAnswer]:
+    job = answer(request, submitted.job, await forecasts.of(submitted.job))
+    headers = {"Location": job.urls.self, "Retry-After": _RETRY_AFTER_S}
+    if submitted.known == "replayed":
+        headers["Idempotent-Replayed"] = "true"
+    elif submitted.known is not None:
+        headers["Existing-Job"] = "true"
+    return Response(SubmittedAnswer(job=job, quota=submitted.quota), headers=headers)
+
+
 @post("/", status_code=202, summary="Submit a job")
 async def submit(
-    request: Request[Any, Any, Any], account: NamedDependency[Account], ground: NamedDependency[Ground]
+    request: Request[Any, Any, Any],
+    account: NamedDependency[Account],
+    desk: NamedDependency[Desk],
+    forecasts: NamedDependency[Forecasts],
 ) -> Response[SubmittedAnswer]:
-    """Admit a job and answer at once; follow it by its `urls`. The most that it can cost is held until it ends."""
+    """Admit a job and answer at once; follow it by its `urls`. The most that it can cost is held until it ends.
+
+    `Existing-Job: true` says that a job under the same `unique_key` lives, which is the answer then.
+    """
     key = _idempotency_key(request)
     asked = await body.read(request, kinds.SPECS)
-    submitted = await lifecycle.submit(ground, account, asked, idempotency_key=key)
-    job = answer(request, submitted.job)
-    headers = {"Location": job.urls.self, "Retry-After": _RETRY_AFTER_S}
-    if submitted.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return Response(SubmittedAnswer(job=job, quota=submitted.quota), headers=headers)
+    submitted = await desk.submit(Submission(account=account, request=asked, idempotency_key=key))
+    return await _submitted(request, submitted, forecasts)
 
 
 @get("/{id:str}", summary="Get a job")
@@ -153,11 +199,12 @@ async def show(
     id: FromPath[str],  # noqa: A002 (the name in the path)
     account: NamedDependency[Account],
     ground: NamedDependency[Ground],
+    forecasts: NamedDependency[Forecasts],
 ) -> Response[JobAnswer]:
-    """Return the job with its state and, once it is over, its result or error."""
+    """Return the job with its state, its turn while it waits and, once it is over, its result or error."""
     async with ground.database.begin() as session:
         job = await jobs.get(session, account.id, job_id(id))
-    return Response(answer(request, job), headers=_polite(job))
+    return Response(answer(request, job, await forecasts.of(job)), headers=_polite(job))
 
 
 @get("/", summary="List jobs")
@@ -167,8 +214,11 @@ async def page(
     ground: NamedDependency[Ground],
     cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[str, Parameter(description="Jobs a page, 1 to 100.")] = "20",
+    only_state: Annotated[str | None, QueryParameter(name="state", description="Only jobs in this state.")] = None,
 ) -> PageAnswer:
     """Return the account's jobs, newest first."""
+    if only_state is not None and only_state not in STATES:
+        raise InvalidState(field="state", value=only_state, known=", ".join(STATES))
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= 100):
         raise InvalidLimit(field="limit")
     try:
@@ -176,7 +226,7 @@ async def page(
     except ValueError:
         raise InvalidCursor(field="cursor") from None
     async with ground.database.begin() as session:
-        found = await jobs.page(session, account.id, before=before, limit=int(limit) + 1)
+        found = await jobs.page(session, account.id, before=before, limit=int(limit) + 1, state=only_state)
     shown = found[: int(limit)]
     more = len(found) > len(shown)
     return PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=str(shown[-1].id) if more else None)
@@ -194,6 +244,21 @@ async def cancel(
     return Response(answer(request, job), headers=_polite(job))
 
 
+@post("/{id:str}/retry", status_code=202, summary="Retry a failed job")
+async def retry(
+    request: Request[Any, Any, Any],
+    id: FromPath[str],  # noqa: A002 (the name in the path)
+    account: NamedDependency[Account],
+    ground: NamedDependency[Ground],
+    desk: NamedDependency[Desk],
+    forecasts: NamedDependency[Forecasts],
+) -> Response[SubmittedAnswer]:
+    """Give a failed job another go, as a new job. Asked again, the answer is the job that was made then."""
+    return await _submitted(request, await dead.replay(ground, desk, account, job_id(id)), forecasts)
+
+
 def router() -> Router:
     """Return the routes."""
-    return Router("/v1/jobs", route_handlers=[submit, show, page, cancel], tags=["jobs"], security=[{"apiKey": []}])
+    return Router(
+        "/v1/jobs", route_handlers=[submit, show, page, cancel, retry], tags=["jobs"], security=[{"apiKey": []}]
+    )

@@ -1,10 +1,11 @@
 """The one way to PostgreSQL: an engine per process, transactions opened and committed at one boundary, migrations."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import Executable, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -28,14 +29,27 @@ def _dump(value: object) -> str:
 def _is_away(error: DBAPIError) -> bool:
     """Tell a database that cannot be used now from one that refuses a statement, by the class of its SQLSTATE.
 
-    08 connection, 28 sign-in, 3D no such database, 53 out of resources, 57P it is shutting down or starting.
+    08 connection, 28 sign-in, 3D no such database, 40 rolled back for others' sake (a deadlock), 53 out of resources,
+    57P it is shutting down or starting.
     """
     state: str = getattr(error.orig, "sqlstate", None) or ""
     return (
         error.connection_invalidated
         or isinstance(error, InterfaceError | OperationalError)
-        or state.startswith(("08", "28", "3D", "53", "57P"))
+        or state.startswith(("08", "28", "3D", "40", "53", "57P"))
     )
+
+
+@contextmanager
+def _telling() -> Generator[None]:
+    try:
+        yield
+    except (OSError, PoolTimeout) as error:
+        raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        if _is_away(error):
+            raise DatabaseUnavailable from error
+        raise
 
 
 class Database:
@@ -56,6 +70,7 @@ class Database:
             json_deserializer=msgspec.json.decode,
         )
         self._session = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncSession]:
@@ -63,15 +78,18 @@ class Database:
 
         Raises `DatabaseUnavailable` when there is no connection to be had.
         """
-        try:
+        with _telling():
             async with self._session() as session, session.begin():
                 yield session
-        except (OSError, PoolTimeout) as error:
-            raise DatabaseUnavailable from error
-        except DBAPIError as error:
-            if _is_away(error):
-                raise DatabaseUnavailable from error
-            raise
+
+    async def ask(self, statement: Executable, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Execute one statement that is a transaction of its own, and return its rows: one round trip.
+
+        Raises `DatabaseUnavailable`; whether the statement was committed is then unknown.
+        """
+        with _telling():
+            async with self._alone.connect() as connection:
+                return [tuple(row) for row in await connection.execute(statement, parameters)]
 
     async def ping(self) -> None:
         """Raise `DatabaseUnavailable` when the database does not answer."""

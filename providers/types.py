@@ -61,6 +61,8 @@ class ProviderError(PulseError):
     ar = "تعذّر على خادم النموذج أن يجيب."
     status = 502
     retryable = False
+    #: How many times longer than after other failures to wait before the next try.
+    patience = 1.0
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
         """`retry_after_s` is the vendor's own wish, in seconds."""
@@ -73,6 +75,7 @@ class ProviderUnavailable(ProviderError):
 
     ar = "خادم النموذج غير متاح الآن."
     retryable = True
+    patience = 2.0
 
 
 class ProviderTimedOut(ProviderError):
@@ -87,6 +90,7 @@ class ProviderRateLimited(ProviderError):
 
     ar = "يتلقى خادم النموذج طلبات أكثر مما يحتمل."
     retryable = True
+    patience = 4.0
 
 
 class AnswerTruncated(ProviderError):
@@ -94,6 +98,7 @@ class AnswerTruncated(ProviderError):
 
     ar = "انقطعت إجابة النموذج قبل نهايتها."
     retryable = True
+    patience = 0.5
 
 
 class ProviderRefused(ProviderError):

@@ -1,23 +1,24 @@
 """The only code that moves units: hold before a job, settle or void with its end; every move is a ledger entry.
 
-All functions work inside the caller's transaction, so that units move together with the job's row or not at all.
-Locks are always taken on balances first, in id order, and everything else is looked at after that: a decision made on
-what was read before the lock would be made on a stale snapshot.
+All functions work inside the caller's transaction, so that units move together with the jobs' rows or not at all, and
+each works for many jobs at once. Locks are always taken on balances first, in id order, and everything else is looked
+at after that: a decision made on what was read before the lock would be made on a stale snapshot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import or_, select, text
+from sqlalchemy import or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
 from infra.errors import PulseError
-from infra.models import Account, Balance, Hold, LedgerEntry
+from infra.models import Account, Balance, LedgerEntry
 from quotas import plans
 
 
@@ -46,50 +47,194 @@ class Crossing(Struct, frozen=True):
     percent: Literal[80, 100]
 
 
-def standing(balance: Balance) -> Standing:
-    """Return what `balance` says."""
-    return Standing(
-        limit=balance.granted,
-        used=balance.used,
-        held=balance.held,
-        remaining=balance.granted - balance.used - balance.held,
-        resets_at=balance.period_end,
+class _Counter(Struct, kw_only=True):
+    """A locked balance, as it will be written."""
+
+    id: UUID
+    account_id: UUID
+    meter: str
+    period_end: datetime | None
+    granted: int
+    held: int
+    used: int
+    warned: bool
+    stopped: bool
+    touched: bool = False
+
+    @property
+    def remaining(self) -> int:
+        return self.granted - self.used - self.held
+
+    def take(self, amount: int) -> list[Crossing]:
+        self.held, self.touched = self.held + amount, True
+        taken, crossings = self.held + self.used, list[Crossing]()
+        if not self.warned and taken * 100 >= self.granted * 80:
+            self.warned = True
+            crossings.append(Crossing(self.meter, 80))
+        if not self.stopped and taken >= self.granted:
+            self.stopped = True
+            crossings.append(Crossing(self.meter, 100))
+        return crossings
+
+
+class Drawing:
+    """The balances that a transaction has locked, and what it draws on them; nothing is kept before `write`."""
+
+    def __init__(self, counters: Iterable[_Counter]) -> None:
+        """Draw on `counters`."""
+        self._counters = {(counter.account_id, counter.meter): counter for counter in counters}
+        self._holds: list[tuple[UUID, _Counter, int]] = []
+
+    def standing(self, account_id: UUID, meter: str) -> Standing:
+        """Return how a locked balance stands, with everything drawn until now."""
+        counter = self._counters[account_id, meter]
+        return Standing(
+            limit=counter.granted,
+            used=counter.used,
+            held=counter.held,
+            remaining=counter.remaining,
+            resets_at=counter.period_end,
+        )
+
+    def hold(self, account_id: UUID, job_id: UUID, units: Mapping[str, int]) -> list[Crossing]:
+        """Set `units` (per meter) aside for a job: all of its meters, or none.
+
+        Returns the thresholds that were crossed. Raises `QuotaExceeded` for the first meter that does not fit.
+        """
+        wanted = [(self._counters[account_id, meter], amount) for meter, amount in units.items() if amount > 0]
+        for counter, amount in wanted:
+            if amount > counter.remaining:
+                raise _refusal(counter, amount)
+        self._holds += [(job_id, counter, amount) for counter, amount in wanted]
+        return [crossing for counter, amount in wanted for crossing in counter.take(amount)]
+
+    async def write(self, session: AsyncSession) -> None:
+        """Keep everything that was drawn, in one statement."""
+        if not self._holds:
+            return
+        touched = [counter for counter in self._counters.values() if counter.touched]
+        await session.execute(
+            _HOLD,
+            {
+                "jobs": [job_id for job_id, _, _ in self._holds],
+                "meters": [counter.meter for _, counter, _ in self._holds],
+                "accounts": [counter.account_id for _, counter, _ in self._holds],
+                "balances": [counter.id for _, counter, _ in self._holds],
+                "units": [amount for _, _, amount in self._holds],
+                "ids": [counter.id for counter in touched],
+                "held": [counter.held for counter in touched],
+                "warned": [counter.warned for counter in touched],
+                "stopped": [counter.stopped for counter in touched],
+            },
+        )
+        self._holds = []
+
+
+def _refusal(counter: _Counter, amount: int) -> QuotaExceeded:
+    name = plans.load().meters[counter.meter]
+    return QuotaExceeded(
+        meter=counter.meter,
+        needed=amount,
+        remaining=counter.remaining,
+        resets_at=counter.period_end,
+        name_en=name.en,
+        name_ar=name.ar,
     )
 
 
-async def lock(session: AsyncSession, account: Account, meters: Sequence[str]) -> dict[str, Balance]:
-    """Lock and return the current balances of `meters`, opening the period (with the plan's grant) where it is new."""
-    now = datetime.now(UTC)
-    found = await _lock_current(session, account.id, meters, now)
-    missing = [meter for meter in meters if meter not in found]
+_HOLD = text("""
+    WITH given AS (
+        SELECT * FROM unnest(CAST(:jobs AS uuid[]), CAST(:meters AS text[]), CAST(:accounts AS uuid[]),
+                             CAST(:balances AS uuid[]), CAST(:units AS bigint[]))
+                      AS g(job_id, meter, account_id, balance_id, units)
+    ), holding AS (
+        INSERT INTO holds (job_id, meter, account_id, balance_id, units)
+        SELECT job_id, meter, account_id, balance_id, units FROM given
+    ), entering AS (
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, job_id)
+        SELECT uuidv7(), account_id, balance_id, meter, 'hold', units, job_id FROM given
+    )
+    UPDATE balances b
+    SET held = n.held,
+        warned_at = CASE WHEN n.warned THEN coalesce(b.warned_at, now()) END,
+        stopped_at = CASE WHEN n.stopped THEN coalesce(b.stopped_at, now()) END
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:held AS bigint[]), CAST(:warned AS boolean[]), CAST(:stopped AS boolean[]))
+         AS n(id, held, warned, stopped)
+    WHERE b.id = n.id
+""")
+
+_LOCK = text("""
+    SELECT b.id, b.account_id, b.meter, b.period_end, b.granted, b.held, b.used,
+           b.warned_at IS NOT NULL, b.stopped_at IS NOT NULL
+    FROM balances b
+    JOIN unnest(CAST(:accounts AS uuid[]), CAST(:meters AS text[])) AS w(account_id, meter) USING (account_id, meter)
+    WHERE b.period_start <= now() AND (b.period_end IS NULL OR b.period_end > now())
+    ORDER BY b.id
+    FOR NO KEY UPDATE OF b
+""")
+
+
+async def lock(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> Drawing:
+    """Lock the current balances of `wanted` accounts' meters, opening a period (with the plan's grant) where it is new.
+
+    A transaction locks once: a second call could meet another transaction that waits for the first one's balances.
+    """
+    pairs = {(account.id, meter): account for account, meter in wanted}
+    found = await _lock_current(session, pairs)
+    missing = pairs.keys() - {(counter.account_id, counter.meter) for counter in found}
     if missing:
-        for meter in missing:
-            await _open_period(session, account, meter, now)
-        found = await _lock_current(session, account.id, meters, now)
-    return found
+        for account_id, meter in sorted(missing):
+            await _open_period(session, pairs[account_id, meter], meter)
+        found = await _lock_current(session, pairs)
+    return Drawing(found)
 
 
-async def _lock_current(
-    session: AsyncSession, account_id: UUID, meters: Sequence[str], now: datetime
-) -> dict[str, Balance]:
-    rows = await session.scalars(
-        select(Balance)
-        .where(
-            Balance.account_id == account_id,
-            Balance.meter.in_(meters),
+async def _lock_current(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) -> list[_Counter]:
+    accounts, meters = [account_id for account_id, _ in pairs], [meter for _, meter in pairs]
+    if not accounts:
+        return []
+    rows = await session.execute(_LOCK, {"accounts": accounts, "meters": meters})
+    return [
+        _Counter(
+            id=balance_id,
+            account_id=account_id,
+            meter=meter,
+            period_end=period_end,
+            granted=granted,
+            held=held,
+            used=used,
+            warned=warned,
+            stopped=stopped,
+        )
+        for balance_id, account_id, meter, period_end, granted, held, used, warned, stopped in rows
+    ]
+
+
+async def standings(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) -> dict[tuple[UUID, str], Standing]:
+    """Return how accounts' meters stand now, without locking them; a meter whose period is not open is left out."""
+    now = datetime.now(UTC)
+    found = await session.scalars(
+        select(Balance).where(
+            tuple_(Balance.account_id, Balance.meter).in_(list(pairs)),
             Balance.period_start <= now,
             or_(Balance.period_end.is_(None), Balance.period_end > now),
         )
-        .order_by(Balance.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
     )
-    return {row.meter: row for row in rows}
+    return {
+        (row.account_id, row.meter): Standing(
+            limit=row.granted,
+            used=row.used,
+            held=row.held,
+            remaining=row.granted - row.used - row.held,
+            resets_at=row.period_end,
+        )
+        for row in found
+    }
 
 
-async def _open_period(session: AsyncSession, account: Account, meter: str, now: datetime) -> None:
+async def _open_period(session: AsyncSession, account: Account, meter: str) -> None:
     catalog = plans.load()
-    start, end = plans.month_of(now, account.created_at)
+    start, end = plans.month_of(datetime.now(UTC), account.created_at)
     if not catalog.meters[meter].resets:
         start, end = account.created_at, None
     granted = catalog.plans[account.plan].units.get(meter, 0)
@@ -114,127 +259,60 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
         await session.flush()
 
 
-def hold(
-    session: AsyncSession, balances: Mapping[str, Balance], job_id: UUID, units: Mapping[str, int]
-) -> list[Crossing]:
-    """Set `units` (per meter) aside for a job on locked `balances`: all of its meters, or none.
+#: Ends the holds of jobs, as parts of a larger statement: before them it has `over(job_id, used)`, `used` a JSON object
+#: of units per meter (or NULL); after them, `charges(job_id, charged)` says what each of those that had a hold was
+#: charged per meter. What exceeds a hold is overage. The new counts are made from the locked rows alone: PostgreSQL
+#: would check a balance against the snapshot's older counts otherwise, and refuse what fits.
+SETTLING = """
+    open_holds AS MATERIALIZED (
+        SELECT h.job_id, h.meter, h.account_id, h.balance_id, h.units, w.wanted, least(w.wanted, h.units) AS taken
+        FROM over JOIN holds h USING (job_id),
+             LATERAL (SELECT coalesce((over.used ->> h.meter)::bigint, 0) AS wanted) w
+        WHERE h.state = 'held'
+    ), sums AS (
+        SELECT balance_id, sum(units) AS units, sum(taken) AS taken, sum(wanted - taken) AS overage
+        FROM open_holds GROUP BY balance_id
+    ), locked_balances AS MATERIALIZED (
+        SELECT id, held, used, overage FROM balances WHERE id IN (SELECT balance_id FROM sums)
+        ORDER BY id FOR NO KEY UPDATE
+    ), moving AS (
+        UPDATE balances b
+        SET held = l.held - s.units, used = l.used + s.taken, overage = l.overage + s.overage
+        FROM locked_balances l JOIN sums s ON s.balance_id = l.id
+        WHERE b.id = l.id
+    ), resolving AS (
+        UPDATE holds h
+        SET settled = o.taken, state = CASE WHEN o.taken > 0 THEN 'settled' ELSE 'voided' END, resolved_at = now()
+        FROM open_holds o WHERE h.job_id = o.job_id AND h.meter = o.meter AND h.state = 'held'
+    ), entering AS (
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, used, overage, job_id)
+        SELECT uuidv7(), account_id, balance_id, meter, CASE WHEN wanted > 0 THEN 'settle' ELSE 'void' END,
+               -units, taken, wanted - taken, job_id
+        FROM open_holds
+    ), charges AS (
+        SELECT job_id, jsonb_object_agg(meter, taken) AS charged FROM open_holds GROUP BY job_id
+    )
+"""
 
-    Returns the thresholds that were crossed. Raises `QuotaExceeded` for the first meter that does not fit.
+_SETTLE = text(f"""
+    WITH over AS (
+        SELECT job_id, CAST(used AS jsonb) AS used
+        FROM unnest(CAST(:jobs AS uuid[]), CAST(:used AS text[])) AS o(job_id, used)
+    ), {SETTLING}
+    SELECT job_id, charged FROM charges
+""")  # noqa: S608 (a constant of this module)
+
+
+async def settle(session: AsyncSession, used: Mapping[UUID, Mapping[str, int]]) -> dict[UUID, dict[str, int]]:
+    """End the holds of jobs: charge what each has `used` per meter, free the rest; what exceeds a hold is overage.
+
+    Returns the units charged per job and meter. A job without an open hold is left out, and nothing is changed for it.
+    The caller holds the jobs' rows locked, so that nobody else ends the same holds.
     """
-    wanted = {meter: amount for meter, amount in units.items() if amount > 0}
-    for meter, amount in wanted.items():
-        _refuse_what_does_not_fit(balances[meter], meter, amount)
-    crossings: list[Crossing] = []
-    for meter, amount in wanted.items():
-        balance = balances[meter]
-        balance.held += amount
-        crossings += _crossed(balance)
-        session.add(
-            Hold(job_id=job_id, meter=meter, account_id=balance.account_id, balance_id=balance.id, units=amount)
-        )
-        session.add(_entry(balance, "hold", job_id, held=amount))
-    return crossings
+    rows = await session.execute(_SETTLE, {"jobs": list(used), "used": [encoded(each) for each in used.values()]})
+    return {job_id: msgspec.convert(charged, dict[str, int]) for job_id, charged in rows}
 
 
-def _refuse_what_does_not_fit(balance: Balance, meter: str, amount: int) -> None:
-    remaining = balance.granted - balance.used - balance.held
-    if amount > remaining:
-        name = plans.load().meters[meter]
-        raise QuotaExceeded(
-            meter=meter,
-            needed=amount,
-            remaining=remaining,
-            resets_at=balance.period_end,
-            name_en=name.en,
-            name_ar=name.ar,
-        )
-
-
-def _crossed(balance: Balance) -> list[Crossing]:
-    taken, now = balance.held + balance.used, datetime.now(UTC)
-    crossings: list[Crossing] = []
-    if balance.warned_at is None and taken * 100 >= balance.granted * 80:
-        balance.warned_at = now
-        crossings.append(Crossing(balance.meter, 80))
-    if balance.stopped_at is None and taken >= balance.granted:
-        balance.stopped_at = now
-        crossings.append(Crossing(balance.meter, 100))
-    return crossings
-
-
-def _entry(balance: Balance, kind: str, job_id: UUID, *, held: int = 0, used: int = 0, overage: int = 0) -> LedgerEntry:
-    return LedgerEntry(
-        id=ids.new(),
-        account_id=balance.account_id,
-        balance_id=balance.id,
-        meter=balance.meter,
-        kind=kind,
-        granted=0,
-        held=held,
-        used=used,
-        overage=overage,
-        job_id=job_id,
-    )
-
-
-async def settle(session: AsyncSession, job_id: UUID, used: Mapping[str, int]) -> dict[str, int]:
-    """End the holds of a job: charge what was `used` per meter, free the rest; what exceeds a hold is overage.
-
-    Returns the units charged per meter. A second call finds no open hold and changes nothing.
-    """
-    open_hold = (Hold.job_id == job_id) & (Hold.state == "held")
-    locked = await session.scalars(
-        select(Balance)
-        .where(Balance.id.in_(select(Hold.balance_id).where(open_hold)))
-        .order_by(Balance.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    balances = {balance.id: balance for balance in locked}
-    holds = await session.scalars(select(Hold).where(open_hold).order_by(Hold.balance_id).with_for_update())
-    charged: dict[str, int] = {}
-    for held in holds:
-        balance, wanted = balances[held.balance_id], used.get(held.meter, 0)
-        taken = min(wanted, held.units)
-        balance.held -= held.units
-        balance.used += taken
-        balance.overage += wanted - taken
-        held.settled, held.state, held.resolved_at = taken, "settled" if taken else "voided", datetime.now(UTC)
-        kind = "settle" if wanted else "void"
-        session.add(_entry(balance, kind, job_id, held=-held.units, used=taken, overage=wanted - taken))
-        charged[held.meter] = taken
-    return charged
-
-
-async def void(session: AsyncSession, job_id: UUID) -> None:
-    """End the holds of a job without charging anything."""
-    await settle(session, job_id, {})
-
-
-async def audit(session: AsyncSession) -> list[str]:
-    """Return one line for everything in the books that does not agree; none when they balance to the unit."""
-    lines = await session.scalars(
-        text("""
-        SELECT format('balance %s (%s): %s %s, its %s say %s', b.id, b.meter, column_name, kept, source, told)
-        FROM balances b
-        LEFT JOIN (SELECT balance_id, sum(granted) g, sum(held) h, sum(used) u, sum(overage) o
-                   FROM ledger_entries GROUP BY 1) e ON e.balance_id = b.id
-        LEFT JOIN (SELECT balance_id, sum(units) FILTER (WHERE state = 'held') h, sum(settled) u
-                   FROM holds GROUP BY 1) s ON s.balance_id = b.id,
-        LATERAL (VALUES ('granted', b.granted, 'entries', coalesce(e.g, 0)),
-                        ('held', b.held, 'entries', coalesce(e.h, 0)),
-                        ('used', b.used, 'entries', coalesce(e.u, 0)),
-                        ('overage', b.overage, 'entries', coalesce(e.o, 0)),
-                        ('held', b.held, 'holds', coalesce(s.h, 0)),
-                        ('used', b.used, 'holds', coalesce(s.u, 0))) AS told(column_name, kept, source, told)
-        WHERE kept <> told
-        UNION ALL
-        SELECT format('job %s (%s): its hold on %s is still open', j.id, j.state, h.meter)
-        FROM holds h JOIN jobs j ON j.id = h.job_id
-        WHERE h.state = 'held' AND j.state NOT IN ('queued', 'running')
-        UNION ALL
-        SELECT format('hold of job %s on %s: there is no such job', h.job_id, h.meter)
-        FROM holds h WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = h.job_id)
-        """)
-    )
-    return list(lines)
+def encoded(used: Mapping[str, int]) -> str:
+    """Return units per meter as `SETTLING` reads them."""
+    return msgspec.json.encode(used).decode()

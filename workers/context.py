@@ -1,18 +1,21 @@
 """What a room is given to make one job with: `Run` says its events in order and remembers what was used and made."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 from msgspec import Struct
 
 from infra import backoff
 from infra import redis as road
+from infra.database import DatabaseUnavailable
 from infra.ground import Ground
-from infra.models import Document, Job
+from infra.models import Document
 from infra.settings import Settings
 from infra.streams import Fenced
 from providers.vendors import Vendors
 from workers import events, transcript
+from workers.lifecycle import Attempt, Kept
 
 log = structlog.stdlib.get_logger()
 _LONGEST_WAIT_S = 2.0
@@ -29,17 +32,22 @@ class Made(Struct, frozen=True, kw_only=True):
     used: dict[str, int]
 
 
+#: Writes something of an attempt to PostgreSQL; tells what the job is to do ("runs", "canceled", "lost").
+type Keep = Callable[[Kept], Awaitable[str]]
+
+
 class Run:
     """One try of one job."""
 
-    def __init__(self, job: Job, ground: Ground, vendors: Vendors) -> None:
-        """Speak for `job` at the attempt that its row says."""
+    def __init__(self, job: Attempt, ground: Ground, vendors: Vendors, keep: Keep) -> None:
+        """Speak for `job` at its attempt; `keep` is how a checkpoint is written."""
         self.job = job
         self.vendors = vendors
         self.cancel_requested = False
         self.lost = False
         #: What would be kept and charged if the job were stopped now; set by `record`.
         self.so_far: Made | None = None
+        self._keep = keep
         self._streams = ground.streams
         self._settings = ground.settings
         self._unsaid: list[events.Said] = []
@@ -52,6 +60,34 @@ class Run:
     def settings(self) -> Settings:
         """The process's settings."""
         return self._settings
+
+    @property
+    def resume(self) -> Document:
+        """What the last attempt left for this one with `checkpoint`; empty where it left nothing."""
+        return self.job.resume
+
+    async def checkpoint(self, resume: Document) -> None:
+        """Keep what the next attempt needs to go on (a vendor's operation id): written when this returns.
+
+        To be called before anything that costs money is waited for, and with an empty document when the next attempt
+        should start over. A database that is away is waited for. Raises `LostLease` when another attempt has the job:
+        then nothing is kept, and nothing may be paid for.
+        """
+        failures = 0
+        kept = Kept(job_id=self.job.id, attempt=self.job.attempt, resume=resume)
+        while True:
+            try:
+                told = await self._keep(kept)
+            except DatabaseUnavailable:
+                failures += 1
+                await asyncio.sleep(backoff.wait_s(failures, base_s=0.1, most_s=_LONGEST_WAIT_S))
+                continue
+            if told == "lost":
+                self.lose()
+                raise LostLease
+            if told == "canceled":
+                self.cancel()
+            return
 
     async def say(self, said: events.Said) -> None:
         """Say something to whoever follows the job. Returns at once: deltas gather while an append is in flight.

@@ -46,13 +46,6 @@ class InvalidNumber(PulseError):
     status = 400
 
 
-class PoolDraining(PulseError):
-    """No new {kind} jobs are taken right now: the studio finishes what it has first. Please try again later."""
-
-    ar = "لا تُقبل مهام جديدة من نوع {kind} الآن: يُنهي الاستوديو ما لديه أولًا. حاول لاحقًا."
-    status = 503
-
-
 class Change(Struct, frozen=True, kw_only=True):
     """What to change of a pool; None takes a number back to what its workers were started with."""
 

@@ -1,5 +1,6 @@
 """Jobs as their account sees them: found by id, listed newest first, and told to the end from PostgreSQL."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from sqlalchemy.orm import defer
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import LIVE, Job
+from infra.models import LIVE, Document, Job
 from infra.streams import Event, EventId
 from workers import events, transcript
 
@@ -30,25 +31,33 @@ async def get(session: AsyncSession, account_id: UUID, job_id: UUID, *, lock: bo
     return job
 
 
-async def page(session: AsyncSession, account_id: UUID, *, before: UUID | None, limit: int) -> list[Job]:
-    """Return at most `limit` of the account's jobs, newest first, older than `before`."""
+async def page(
+    session: AsyncSession, account_id: UUID, *, before: UUID | None, limit: int, state: str | None = None
+) -> list[Job]:
+    """Return at most `limit` of the account's jobs (in `state`), newest first, older than `before`."""
     query = select(Job).options(defer(Job.transcript)).where(Job.account_id == account_id)
     if before is not None:
         query = query.where(Job.id < before)
+    if state is not None:
+        query = query.where(Job.state == state)
     return list(await session.scalars(query.order_by(Job.id.desc()).limit(limit)))
 
 
-def terminal(job: Job) -> events.Said:
-    """Return the last event of a job that is over."""
-    match job.state:
+def terminal(state: str, *, charged: Mapping[str, int] | None = None, error: Document | None = None) -> events.Said:
+    """Return the last event of a job that is over: how it ended, what it was charged, why it failed."""
+    match state:
         case "succeeded":
-            return events.Succeeded(charged=job.charged or {})
+            return events.Succeeded(charged=dict(charged or {}))
         case "canceled":
-            return events.Canceled(charged=job.charged or {})
+            return events.Canceled(charged=dict(charged or {}))
         case "expired":
             return events.Expired()
         case _:
-            return events.Failed(**{key: (job.error or {}).get(key, "") for key in ("code", "en", "ar")})
+            return events.Failed(**{key: (error or {}).get(key, "") for key in ("code", "en", "ar")})
+
+
+def _last(job: Job) -> bytes:
+    return events.encode(terminal(job.state, charged=job.charged, error=job.error))
 
 
 async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | None:
@@ -63,5 +72,5 @@ async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | No
     said = transcript.unfold(job.transcript, EventId(0, 0))
     last = said[-1].id.n if said and said[-1].id.attempt == job.attempt else 0
     # A viewer at or past the last event has seen the end already, but a stream always ends with it.
-    end = Event(max(EventId(job.attempt, last + 1), EventId(after.attempt, after.n + 1)), events.encode(terminal(job)))
+    end = Event(max(EventId(job.attempt, last + 1), EventId(after.attempt, after.n + 1)), _last(job))
     return [event for event in said if event.id > after] + [end]

@@ -5,18 +5,22 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 import structlog
+from msgspec import Struct
 
 from infra import backoff
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import Job
+from infra.models import Document
 from infra.settings import Settings
 from providers.types import ProviderError
 from providers.vendors import Vendors
-from workers import events, jobs, kinds, lifecycle
+from workers import events, kinds, lifecycle
 from workers.context import LostLease, Made, Run
+from workers.desk import Desk
+from workers.lifecycle import End
 
 log = structlog.stdlib.get_logger()
 
@@ -36,111 +40,153 @@ class InternalError(PulseError):
     ar = "حدث خطأ من جانبنا."
 
 
-async def perform(ground: Ground, vendors: Vendors, runs: dict[UUID, Run], job_id: UUID) -> float | None:
-    """Run one try of a job, listed in `runs` while it runs. Returns the seconds to wait before the next try, if any."""
-    job = await _held(lambda: lifecycle.claim(ground, job_id))
+class Tools(Struct, frozen=True, kw_only=True):
+    """What a worker performs its jobs with; `runs` lists those that run now."""
+
+    ground: Ground
+    desk: Desk
+    vendors: Vendors
+    runs: dict[UUID, Run]
+
+
+async def perform(tools: Tools, job_id: UUID) -> float | None:
+    """Run one try of a job. Returns the seconds to wait before the next try, if there is to be one.
+
+    Raises `LostLease` when another attempt has the job, and `CancelledError` when it was given back.
+    """
+    job = await _held(lambda _: tools.desk.claim(job_id))
     if job is None:
         return None
-    run = Run(job, ground, vendors)
-    runs[job_id] = run
+    run = Run(job, tools.ground, tools.vendors, tools.desk.keep)
+    tools.runs[job_id] = run
     try:
-        return await _try(ground, run)
-    except DatabaseUnavailable:
-        raise  # the queue gives the job to somebody who can write
+        return await _try(tools, run)
+    except LostLease:
+        log.info("another attempt runs this job", job=str(job.id), attempt=job.attempt)
+        raise
     except Exception:
         # Whatever it is, trying it again would not help: the end itself could not be written.
         log.exception("the job could not be ended as it should", job=str(job_id), attempt=job.attempt)
         error = lifecycle.failure(InternalError())
-        await _end(run, await _held(lambda: lifecycle.finish(ground, job, "failed", error=error)))
+        await _end(tools, run, End(job_id=job_id, attempt=job.attempt, state="failed", error=error))
         return None
     finally:
-        del runs[job_id]
+        if tools.runs.get(job_id) is run:  # a later attempt may run here by now
+            del tools.runs[job_id]
 
 
-async def _try(ground: Ground, run: Run) -> float | None:
+async def _try(tools: Tools, run: Run) -> float | None:
     job = run.job
     timeout_s = 0.0
     try:
         await run.say(events.Started(attempt=job.attempt))
         room = kinds.room(job.kind)
-        timeout_s = room.timeout_s(ground.settings)
+        timeout_s = room.timeout_s(run.settings)
         async with asyncio.timeout(timeout_s):
             making = asyncio.create_task(room.make(kinds.read(job.kind, job.spec), run))
             made = await run.work(making)
     except asyncio.CancelledError:
-        return await _stopped(ground, run)
+        return await _stopped(tools, run)
     except LostLease:
-        log.info("another attempt runs this job", job=str(job.id), attempt=job.attempt)
-        return None
+        raise
     except TimeoutError:
-        return await _failed(ground, run, JobTimedOut(seconds=timeout_s), retryable=False)
+        return await _failed(tools, run, JobTimedOut(seconds=timeout_s), retryable=False)
     except ProviderError as error:
         log.warning("the provider failed", job=str(job.id), attempt=job.attempt, code=error.code)
-        return await _failed(ground, run, error, retryable=error.retryable, retry_after_s=error.retry_after_s)
+        return await _failed(tools, run, error, retryable=error.retryable)
     except PulseError as error:
-        return await _failed(ground, run, error, retryable=False)
+        return await _failed(tools, run, error, retryable=False)
     except Exception:
         log.exception("the room failed", job=str(job.id), kind=job.kind, attempt=job.attempt)
-        return await _failed(ground, run, InternalError(), retryable=True)
-    await _end(run, await _held(lambda: _finish(ground, run, "succeeded", made)))
+        return await _failed(tools, run, InternalError(), retryable=True)
+    await _end(tools, run, _end_of(run, "succeeded", made))
     return None
 
 
-async def _stopped(ground: Ground, run: Run) -> None:
+async def _stopped(tools: Tools, run: Run) -> None:
     """End a cancelled job, leave a lost one alone, and hand the job of a worker that shuts down back."""
     if run.lost:
-        return
+        raise LostLease
     if run.cancel_requested:
-        await _end(run, await _held(lambda: _finish(ground, run, "canceled", run.so_far)))
+        await _end(tools, run, _end_of(run, "canceled", run.so_far))
         return
-    await asyncio.shield(lifecycle.hand_back(ground, run.job))
+    so_far = run.so_far or Made(result={}, used={})
+    back = lifecycle.Return(
+        job_id=run.job.id,
+        attempt=run.job.attempt,
+        failed=False,
+        used=so_far.used or None,
+        result=so_far.result or None,
+    )
+    try:
+        await asyncio.shield(tools.desk.give_back(back))
+    except DatabaseUnavailable:
+        log.warning("a job is handed back while the database is away; it counts as lost", job=str(run.job.id))
     raise asyncio.CancelledError
 
 
-async def _failed(
-    ground: Ground, run: Run, error: PulseError, *, retryable: bool, retry_after_s: float | None = None
-) -> float | None:
+async def _failed(tools: Tools, run: Run, error: PulseError, *, retryable: bool) -> float | None:
     job = run.job
-    if run.cancel_requested:
-        await _stopped(ground, run)
+    if run.cancel_requested or run.lost:
+        await _stopped(tools, run)
         return None
-    if retryable and job.tries + 1 < ground.settings.max_tries:
-        wait_s = _wait_s(ground.settings, job.tries + 1, retry_after_s)
-        return wait_s if await _held(lambda: lifecycle.retry(ground, job, wait_s)) else None
-    kept = lifecycle.failure(error)
-    ended = await _held(lambda: lifecycle.finish(ground, job, "failed", error=kept, transcript=run.transcript()))
-    await _end(run, ended)
+    if retryable and job.tries + 1 < run.settings.max_tries:
+        wait_s = _wait_s(run.settings, job.tries + 1, error)
+        back = lifecycle.Return(job_id=job.id, attempt=job.attempt, failed=True, wait_s=wait_s)
+        if not await _held(lambda _: tools.desk.give_back(back)):
+            raise LostLease
+        return wait_s
+    await _end(tools, run, _end_of(run, "failed", error=lifecycle.failure(error)))
     return None
 
 
-async def _finish(ground: Ground, run: Run, state: Literal["succeeded", "canceled"], made: Made | None) -> Job | None:
-    return await lifecycle.finish(
-        ground,
-        run.job,
-        state,
+def _end_of(
+    run: Run,
+    state: Literal["succeeded", "failed", "canceled"],
+    made: Made | None = None,
+    *,
+    error: Document | None = None,
+) -> End:
+    return End(
+        job_id=run.job.id,
+        attempt=run.job.attempt,
+        state=state,
         used=made.used if made else {},
         result=made.result if made else None,
+        error=error,
         transcript=run.transcript(),
     )
 
 
-async def _end(run: Run, ended: Job | None) -> None:
-    if ended is not None:
-        await run.end(jobs.terminal(ended), patience_s=_PATIENCE_S)
+async def _end(tools: Tools, run: Run, end: End) -> None:
+    """Write a job's end and say it. Raises `LostLease` when another attempt has the job."""
+    ended = await _held(lambda again: tools.desk.finish(msgspec.structs.replace(end, asked_before=again)))
+    if ended is None:
+        raise LostLease
+    await run.end(ended.terminal(), patience_s=_PATIENCE_S)
 
 
-def _wait_s(settings: Settings, failures: int, retry_after_s: float | None) -> float:
-    """Return the wait before the next try: exponential with full jitter, never less than the vendor asked for."""
-    ours = backoff.wait_s(failures, base_s=settings.retry_base_s, most_s=settings.retry_max_s)
-    return max(ours, min(retry_after_s or 0, settings.retry_max_s))
+def _wait_s(settings: Settings, failures: int, error: PulseError) -> float:
+    """Return the wait before the next try: exponential with full jitter, never less than the vendor asked for.
+
+    How long depends on what failed: a vendor that is overrun needs more time than an answer that broke off.
+    """
+    patience, retry_after_s = 1.0, 0.0
+    if isinstance(error, ProviderError):
+        patience, retry_after_s = error.patience, error.retry_after_s or 0.0
+    ours = backoff.wait_s(failures, base_s=settings.retry_base_s * patience, most_s=settings.retry_max_s)
+    return max(ours, min(retry_after_s, settings.retry_max_s))
 
 
-async def _held[T](write: Callable[[], Awaitable[T]]) -> T:
-    """Do a write to the database, again and again while it is away: what was made is held until it is back."""
+async def _held[T](write: Callable[[bool], Awaitable[T]]) -> T:
+    """Do a write to the database, again and again while it is away: what was made is held until it is back.
+
+    `write` is told whether it was tried before: then its commit may have come through without an answer.
+    """
     failures = 0
     while True:
         try:
-            return await write()
+            return await write(failures > 0)
         except DatabaseUnavailable:
             failures += 1
             log.warning("the database is away; holding the result", failures=failures)

@@ -1,13 +1,32 @@
 """What every job request has in common; each room's `spec.py` derives its own kind from it."""
 
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from infra.errors import PulseError
 from infra.settings import Settings
 
 _Key = Annotated[str, Meta(min_length=1, max_length=64)]
 _Value = Annotated[str, Meta(max_length=512)]
+_Moment = Annotated[datetime, Meta(tz=True)]
+# A job's place in Redis is kept for longer than this.
+_FURTHEST_DAYS = 7
+
+
+class RunAtTooLate(PulseError):
+    """{field} may be {days} days from now at most."""
+
+    ar = "الحد الأقصى لموعد {field} بعد {days} أيام من الآن."
+    status = 400
+
+
+class StartDeadlineTooEarly(PulseError):
+    """{field} must be later than now, and later than run_at where that is given."""
+
+    ar = "يجب أن يكون {field} بعد اللحظة الحالية، وبعد run_at إن وُجد."
+    status = 400
 
 
 class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -16,6 +35,32 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     metadata: Annotated[
         dict[_Key, _Value], Meta(max_length=16, description="Your own labels; given back with the job as they came.")
     ] = {}
+    priority: Annotated[
+        Literal["interactive", "batch"], Meta(description="`batch` leaves others the way, but always moves.")
+    ] = "interactive"
+    run_at: Annotated[_Moment, Meta(description="Not started before; seven days from now at most.")] | None = None
+    start_deadline: (
+        Annotated[_Moment, Meta(description="Not started until then, the job expires and costs nothing.")] | None
+    ) = None
+    unique_key: (
+        Annotated[
+            str, Meta(min_length=1, max_length=255, description="While a job with this key lives, it is the answer.")
+        ]
+        | None
+    ) = None
+
+    @property
+    def kind(self) -> str:
+        """What is to be made."""
+        return str(self.__struct_config__.tag)
+
+    def check(self) -> None:
+        """Raise `RunAtTooLate` or `StartDeadlineTooEarly` where the moments make no sense."""
+        now = datetime.now(UTC)
+        if self.run_at is not None and self.run_at > now + timedelta(days=_FURTHEST_DAYS):
+            raise RunAtTooLate(field="run_at", days=_FURTHEST_DAYS)
+        if self.start_deadline is not None and self.start_deadline <= max(now, self.run_at or now):
+            raise StartDeadlineTooEarly(field="start_deadline")
 
     def resolved(self, settings: Settings) -> "Request":
         """Return the request with every automatic choice made, as it is kept; raises where there is no such choice."""

@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select, text
 from infra import redis as road
 from infra.database import DatabaseUnavailable
 from infra.ground import Ground
-from infra.models import LIVE, Job
+from infra.models import Job
 from workers import control, lifecycle, pools
 
 log = structlog.stdlib.get_logger()
@@ -80,12 +80,12 @@ async def _round(ground: Ground, missing: Missing) -> None:
 
 
 async def reconcile(ground: Ground, missing: Missing) -> Round:
-    """Queue the live jobs that the queue has lost, and end the cancelled ones that nobody runs.
+    """Queue the live jobs that the queue has lost; end those not started in time, and cancelled ones nobody runs.
 
     `missing` says when (loop time) a running job was first seen to be unknown to the queue. Its worker may be alive,
     and takes its lease again by itself when Redis has forgotten it: only after a whole lease is it given to another.
     """
-    mended, after = Round(), None
+    mended, after = Round(ended=await lifecycle.expire(ground)), None
     seen: Missing = {}
     while batch := await _live(ground, after):
         after = batch[-1].id
@@ -99,7 +99,7 @@ async def reconcile(ground: Ground, missing: Missing) -> Round:
 async def _live(ground: Ground, after: UUID | None) -> list[Job]:
     now = datetime.now(UTC)
     settled = or_(Job.state == "running", Job.run_at < now - _ON_ITS_WAY, Job.cancel_requested_at.is_not(None))
-    query = select(Job).where(Job.state.in_(LIVE), Job.created_at < now - _ON_ITS_WAY, settled)
+    query = select(Job).where(Job.finished_at.is_(None), Job.created_at < now - _ON_ITS_WAY, settled)
     if after is not None:
         query = query.where(Job.id > after)
     async with ground.database.begin() as session:
@@ -115,14 +115,14 @@ async def _reconcile_pool(
     leased = await ground.queue.leased([job.id for job in unwanted])
     for job in unwanted:
         if job.id not in leased:
-            await lifecycle.abandon(ground, job)
+            await lifecycle.close(ground, job.id)
             mended.ended += 1
     wanted = {job.id: job for job in live if job.cancel_requested_at is None}
     lost = await ground.queue.lost(pool, list(wanted))
     now = asyncio.get_running_loop().time()
     given_up = [job_id for job_id in lost if _is_given_up(ground, wanted[job_id], now, missing, seen)]
     if given_up:
-        await ground.queue.enqueue(pool, [(job_id, wanted[job_id].account_id) for job_id in given_up])
+        await lifecycle.enqueue(ground, [wanted[job_id] for job_id in given_up])
         mended.queued += len(given_up)
 
 

@@ -13,15 +13,15 @@ from infra import redis as road
 from infra.settings import Settings
 from providers.vendors import Vendors
 from workers import lifecycle
-from workers.context import Made, Run
-from workers.perform import perform
+from workers.context import LostLease, Run
+from workers.desk import Desk
+from workers.perform import Tools, perform
 from workers.pool import Pool
 
 log = structlog.stdlib.get_logger()
 
 # Our own limit of tries stands in the job's row; arq's counter, which also counts shutdowns, must never end a job.
 _NEVER = 1_000_000_000
-_NOTHING = Made(result={}, used={})
 
 
 class StudioPool(Pool):
@@ -55,11 +55,12 @@ class StudioPool(Pool):
             job_completion_wait=settings.grace_s,
             health_check_interval=10,
             lease_s=settings.lease_s,
+            account_cap=settings.account_cap,
         )
 
     async def _open(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002 (arq passes it by name)
         self.ground = ground.lay(self.settings)
-        self.vendors = Vendors(self.settings)
+        self.tools = Tools(ground=self.ground, desk=Desk(self.ground), vendors=Vendors(self.settings), runs=self.runs)
         listening = road.listen(self.ground.redis, [queue.CANCELS], self._cancel, lambda: None)
         self._watching = [asyncio.create_task(listening), asyncio.create_task(self._keep_progress())]
         log.info("pool is ready", queue=self.queue_name, slots=self.max_jobs)
@@ -68,12 +69,16 @@ class StudioPool(Pool):
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        await self.vendors.close()
+        await self.tools.vendors.close()
         await ground.leave(self.ground)
 
     async def perform(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002
         """Run one try of a job: the one function that the pool calls."""
-        wait_s = await perform(self.ground, self.vendors, self.runs, UUID(job_id))
+        try:
+            wait_s = await perform(self.tools, UUID(job_id))
+        except LostLease:
+            self.losing.add(job_id)  # nothing is to become of it here, whatever the queue still believes
+            raise
         if wait_s is not None:
             raise Retry(defer=wait_s)
 
@@ -100,15 +105,18 @@ class StudioPool(Pool):
 
     async def _checkpoint(self, runs: dict[UUID, Run]) -> None:
         progress = [
-            lifecycle.Progress(job_id=job_id, attempt=run.job.attempt, used=made.used, result=made.result)
+            lifecycle.Kept(
+                job_id=job_id,
+                attempt=run.job.attempt,
+                used=run.so_far.used if run.so_far else None,
+                result=run.so_far.result if run.so_far else None,
+            )
             for job_id, run in runs.items()
-            for made in [run.so_far or _NOTHING]
         ]
-        found = await lifecycle.checkpoint(self.ground, progress)
-        for job_id, run in runs.items():
-            if self.runs.get(job_id) is not run:
+        for run, told in zip(runs.values(), await lifecycle.keep(self.ground, progress), strict=True):
+            if self.runs.get(run.job.id) is not run:
                 continue  # ended while we asked
-            if job_id not in found:
+            if told == "lost":
                 run.lose()
-            elif found[job_id] == "canceled":
+            elif told == "canceled":
                 run.cancel()

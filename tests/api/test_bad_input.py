@@ -55,6 +55,19 @@ WRONG: list[tuple[str, Any, int, str, str | None]] = [
     ),
     ("too hot", chat("hi", temperature=2.5), 400, "out_of_range", "input.temperature"),
     ("no output", chat("hi", max_output_tokens=0), 400, "out_of_range", "input.max_output_tokens"),
+    ("a moment without an offset", chat("hi") | {"run_at": "2026-12-01T06:00:00"}, 400, "wrong_type", "run_at"),
+    ("no moment", chat("hi") | {"run_at": "tomorrow"}, 400, "invalid_value", "run_at"),
+    ("too far away", chat("hi") | {"run_at": "2099-01-01T00:00:00Z"}, 400, "run_at_too_late", "run_at"),
+    ("a year beyond all", chat("hi") | {"run_at": "9999-12-31T23:59:59-12:00"}, 400, "run_at_too_late", "run_at"),
+    (
+        "a deadline gone by",
+        chat("hi") | {"start_deadline": "2020-01-01T00:00:00Z"},
+        400,
+        "start_deadline_too_early",
+        "start_deadline",
+    ),
+    ("an empty unique key", chat("hi") | {"unique_key": ""}, 400, "too_short", "unique_key"),
+    ("an unknown priority", chat("hi") | {"priority": "urgent"}, 400, "invalid_value", "priority"),
     ("unknown model", chat("hi", model="gpt-99"), 400, "unknown_model", "input.model"),
     ("NUL", raw("a\\u0000b"), 400, "invalid_text", "input.messages[0].content"),
     ("a lone surrogate", raw("a\\ud800b"), 400, "invalid_text", "input.messages[0].content"),
@@ -147,6 +160,7 @@ async def test_a_broken_last_event_id_is_refused(client: Client, last_seen: str)
         ("cursor=x", "invalid_cursor", "cursor"),
         ("limit=0", "invalid_limit", "limit"),
         ("limit=x", "invalid_limit", "limit"),
+        ("state=lost", "invalid_state", "state"),
     ],
 )
 async def test_a_broken_page_is_refused(client: Client, query: str, code: str, field: str) -> None:

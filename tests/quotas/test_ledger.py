@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from infra import ids
 from infra.ground import Ground
 from infra.models import Account, Balance, Job, LedgerEntry
-from quotas import accounts, ledger, plans
+from quotas import accounts, audit, ledger, plans
 from tests.support.books import assert_even, balance_of
 
 TOKENS = "chat_tokens"
@@ -25,8 +25,9 @@ async def hold(ground: Ground, account: Account, **units: int) -> UUID:
     """Hold `units` for a new job, which is kept so that the books know it."""
     job_id = ids.new()
     async with ground.database.begin() as session:
-        balances = await ledger.lock(session, account, sorted(units))
-        ledger.hold(session, balances, job_id, units)
+        drawing = await ledger.lock(session, [(account, meter) for meter in units])
+        drawing.hold(account.id, job_id, units)
+        await drawing.write(session)
         session.add(Job(id=job_id, account_id=account.id, kind="chat", spec={}))
     return job_id
 
@@ -34,9 +35,12 @@ async def hold(ground: Ground, account: Account, **units: int) -> UUID:
 async def settle(ground: Ground, job_id: UUID, **used: int) -> dict[str, int]:
     """Settle a job's holds, and end the job."""
     async with ground.database.begin() as session:
-        charged = await ledger.settle(session, job_id, used)
-        await session.execute(update(Job).where(Job.id == job_id).values(state="succeeded"))
-        return charged
+        await session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+        charged = await ledger.settle(session, {job_id: used})
+        await session.execute(
+            update(Job).where(Job.id == job_id).values(state="succeeded", finished_at=datetime.now(UTC))
+        )
+        return charged.get(job_id, {})
 
 
 async def test_a_hold_counts_at_once_and_a_settlement_frees_the_rest(ground: Ground, account: Account) -> None:
@@ -81,8 +85,9 @@ async def test_thresholds_are_crossed_once(ground: Ground, account: Account) -> 
     crossings: list[ledger.Crossing] = []
     for _ in range(10):
         async with ground.database.begin() as session:
-            balances = await ledger.lock(session, account, ["documents"])
-            crossings += ledger.hold(session, balances, ids.new(), {"documents": 1})
+            drawing = await ledger.lock(session, [(account, "documents")])
+            crossings += drawing.hold(account.id, ids.new(), {"documents": 1})
+            await drawing.write(session)
     assert crossings == [ledger.Crossing("documents", 80), ledger.Crossing("documents", 100)]
 
 
@@ -108,7 +113,7 @@ async def test_the_audit_finds_a_unit_that_nobody_entered(ground: Ground, accoun
     await hold(ground, account, chat_tokens=5)
     async with ground.database.begin() as session:
         await session.execute(update(Balance).where(Balance.meter == TOKENS).values(held=6))
-        lines = await ledger.audit(session)
+        lines = await audit.disagreements(session)
     assert len(lines) == 2, "the entries and the holds both say 5"
     assert all("held 6" in line and "5" in line for line in lines)
 
@@ -116,8 +121,8 @@ async def test_the_audit_finds_a_unit_that_nobody_entered(ground: Ground, accoun
 async def test_the_audit_finds_a_hold_that_outlived_its_job(ground: Ground, account: Account) -> None:
     job_id = await hold(ground, account, chat_tokens=5)
     async with ground.database.begin() as session:
-        await session.execute(update(Job).where(Job.id == job_id).values(state="failed"))
-        (line,) = await ledger.audit(session)
+        await session.execute(update(Job).where(Job.id == job_id).values(state="failed", finished_at=datetime.now(UTC)))
+        (line,) = await audit.disagreements(session)
     assert str(job_id) in line
 
 

@@ -15,15 +15,15 @@ from infra.ground import Ground
 from infra.models import Account, Job
 from infra.settings import ROOT, Settings
 from infra.streams import START
-from providers.vendors import Vendors
 from tests.support import process
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, events, submit, until
 from tests.support.chats import text as text_of
+from tests.support.lives import age, end, give_back, keep, run_of, take, tools
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
 from workers import lifecycle, tend
-from workers.context import Made, Run
+from workers.context import LostLease
 from workers.perform import perform
 
 RETRYABLE = [
@@ -108,9 +108,9 @@ async def test_a_job_that_takes_too_long_is_stopped(
 async def test_retry_after_is_honoured(ground: Ground, client: Client, vendor: Vendor, settings: Settings) -> None:
     vendor.script = [Answer(status=429, headers={"retry-after": "7"})]
     job = await submit(client)
-    vendors = Vendors(settings)
-    wait_s = await perform(ground, vendors, {}, UUID(job["id"]))
-    await vendors.close()
+    used = tools(ground)
+    wait_s = await perform(used, UUID(job["id"]))
+    await used.vendors.close()
     assert wait_s is not None
     assert wait_s >= 7
     async with ground.database.begin() as session:
@@ -138,14 +138,10 @@ async def test_a_worker_told_to_stop_hands_its_job_back_without_counting_a_try(
 async def test_a_zombie_can_neither_speak_nor_finish_nor_charge(
     client: Client, settings: Settings, ground: Ground, account: Account
 ) -> None:
-    job_id = UUID((await submit(client))["id"])
-    first = await lifecycle.claim(ground, job_id)
-    second = await lifecycle.claim(ground, job_id)
-    assert first is not None
-    assert second is not None
+    job = await submit(client)
+    first, second = await take(ground, job), await take(ground, job)
     assert (first.attempt, second.attempt) == (1, 2)
-    vendors = Vendors(settings)
-    winner, zombie = Run(second, ground, vendors), Run(first, ground, vendors)
+    winner, zombie = run_of(ground, second), run_of(ground, first)
     from workers import events as say  # noqa: PLC0415
 
     await winner.say(say.Started(attempt=2))
@@ -153,20 +149,19 @@ async def test_a_zombie_can_neither_speak_nor_finish_nor_charge(
     await zombie.say(say.Delta(text="from the grave"))
     await asyncio.sleep(0.05)
     assert zombie.lost
-    made = Made(result={"text": "x"}, used={"chat_tokens": 1})
-    assert await lifecycle.finish(ground, first, "succeeded", used=made.used, result=made.result) is None
-    assert await lifecycle.retry(ground, first, 0) is False
-    assert (
-        await lifecycle.checkpoint(
-            ground, [lifecycle.Progress(job_id=job_id, attempt=1, used=made.used, result=made.result)]
-        )
-        == {}
-    )
+    assert await end(ground, first, used={"chat_tokens": 1}, result={"text": "x"}) is None
+    assert await give_back(ground, first, failed=True) is False
+    assert await keep(ground, first, used={"chat_tokens": 1}, result={"text": "x"}) == "lost"
+    with pytest.raises(LostLease):
+        await run_of(ground, first).checkpoint({"operation": "op-1"})
     assert (await balance_of(ground, account)).used == 0
-    told = b"".join(event.data for event in await ground.streams.read(job_id, START))
+    told = b"".join(event.data for event in await ground.streams.read(first.id, START))
     assert b"grave" not in told
-    assert await lifecycle.finish(ground, second, "succeeded", used={"chat_tokens": 5}, result={}) is not None
-    assert await lifecycle.finish(ground, second, "succeeded", used={"chat_tokens": 5}, result={}) is None
+    assert await end(ground, second, used={"chat_tokens": 5}, result={}) is not None
+    assert await end(ground, second, used={"chat_tokens": 5}, result={}) is None
+    again = await end(ground, second, used={"chat_tokens": 5}, result={}, asked_before=True)
+    assert again is not None, "whoever did not hear the answer is told it again"
+    assert again.charged == {"chat_tokens": 5}
     assert (await balance_of(ground, account)).used == 5
     await assert_even(ground)
 
@@ -206,7 +201,7 @@ async def test_the_tender_queues_what_the_queue_lost(client: Client, settings: S
     job = await submit(client)
     await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
     assert (await tend.reconcile(ground, {})).queued == 0, "too young: it may still be on its way"
-    await _age(ground)
+    await age(ground)
     assert (await tend.reconcile(ground, {})).queued == 1
     assert (await tend.reconcile(ground, {})).queued == 0
     await work_off(settings)
@@ -218,9 +213,9 @@ async def test_the_tender_queues_a_running_job_whose_worker_and_lease_are_gone(
     client: Client, settings: Settings, ground: Ground
 ) -> None:
     job = await submit(client)
-    await lifecycle.claim(ground, UUID(job["id"]))  # by a worker that died
+    await take(ground, job)  # by a worker that died
     await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
-    await _age(ground)
+    await age(ground)
     missing: tend.Missing = {}
     assert (await tend.reconcile(ground, missing)).queued == 0, "its worker may live, and take its lease again"
     missing[UUID(job["id"])] -= settings.lease_s
@@ -237,7 +232,7 @@ async def test_the_tender_leaves_a_living_workers_job_alone(
     async with working(settings):
         job = await submit(client)
         await vendor.speaking.wait()
-        await _age(ground)
+        await age(ground)
         assert await tend.reconcile(ground, {}) == tend.Round()
         hold.set()
         assert (await until(client, job))["attempt"] == 1
@@ -247,13 +242,11 @@ async def test_a_cancelled_job_of_a_dead_worker_is_settled_by_its_last_checkpoin
     client: Client, ground: Ground, account: Account
 ) -> None:
     job = await submit(client)
-    claimed = await lifecycle.claim(ground, UUID(job["id"]))
-    assert claimed is not None
-    so_far = lifecycle.Progress(job_id=claimed.id, attempt=1, used={"chat_tokens": 9}, result={"text": "He"})
-    assert await lifecycle.checkpoint(ground, [so_far]) == {claimed.id: "runs"}
+    claimed = await take(ground, job)
+    assert await keep(ground, claimed, used={"chat_tokens": 9}, result={"text": "He"}) == "runs"
     await client.post(job["urls"]["cancel"])
-    assert await lifecycle.checkpoint(ground, [so_far]) == {claimed.id: "canceled"}
-    await _age(ground)
+    assert await keep(ground, claimed, used={"chat_tokens": 9}, result={"text": "He"}) == "canceled"
+    await age(ground)
     assert (await tend.reconcile(ground, {})).ended == 1
     ended = await until(client, job)
     assert (ended["state"], ended["charged"], ended["result"]) == ("canceled", {"chat_tokens": 9}, {"text": "He"})
@@ -312,11 +305,3 @@ async def test_the_house_is_kept(ground: Ground, account: Account) -> None:
     async with ground.database.begin() as session:
         assert list(await session.scalars(text("SELECT key FROM idempotency_keys"))) == ["new"]
         assert await session.scalar(text("SELECT to_regclass(:last)"), {"last": last}) is not None
-
-
-async def _age(ground: Ground) -> None:
-    """Make every job an hour old."""
-    async with ground.database.begin() as session:
-        await session.execute(
-            text("UPDATE jobs SET created_at = created_at - interval '1 hour', run_at = run_at - interval '1 hour'")
-        )

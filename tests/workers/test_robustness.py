@@ -20,11 +20,14 @@ from infra.streams import START, EventId
 from quotas import keys
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, chat, events, submit, until
+from tests.support.lives import age, end, give_back, keep, run_of, take
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import working
 from workers import events as say
 from workers import jobs, kinds, lifecycle, tend
 from workers.context import LostLease, Run
+from workers.desk import Desk
+from workers.lifecycle import Submission
 
 
 @pytest.fixture
@@ -34,21 +37,6 @@ async def tending(settings: Settings, ground: Ground) -> AsyncGenerator["asyncio
     yield task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def claimed(ground: Ground, job: dict[str, Any]) -> Job:
-    """Claim a job as a worker would."""
-    taken = await lifecycle.claim(ground, UUID(job["id"]))
-    assert taken is not None
-    return taken
-
-
-async def age(ground: Ground) -> None:
-    """Make every job an hour old."""
-    async with ground.database.begin() as session:
-        await session.execute(
-            text("UPDATE jobs SET created_at = created_at - interval '1 hour', run_at = run_at - interval '1 hour'")
-        )
 
 
 async def test_a_redis_that_forgets_everything_does_not_disturb_a_running_job(
@@ -170,7 +158,7 @@ async def test_the_tender_survives_what_it_cannot_mend(
 
 async def test_a_worker_back_from_the_dead_cannot_speak_after_the_end(client: Client, ground: Ground) -> None:
     job = await submit(client)
-    zombie = Run(await claimed(ground, job), ground, None)  # type: ignore[arg-type]
+    zombie = run_of(ground, await take(ground, job))
     await zombie.say(say.Started(attempt=1))
     await zombie.say(say.Delta(text="one"))
     await asyncio.sleep(0.1)
@@ -190,12 +178,12 @@ async def test_a_worker_back_from_the_dead_cannot_speak_after_the_end(client: Cl
 @pytest.mark.parametrize("given_back", ["retry", "hand_back"])
 async def test_a_job_cancelled_while_it_is_given_back_ends(client: Client, ground: Ground, given_back: str) -> None:
     job = await submit(client)
-    running = await claimed(ground, job)
+    running = await take(ground, job)
     await client.post(job["urls"]["cancel"])
     if given_back == "retry":
-        await lifecycle.retry(ground, running, 60)
+        await give_back(ground, running, failed=True, wait_s=60)
     else:
-        await lifecycle.hand_back(ground, running)
+        await give_back(ground, running)
     async with ground.database.begin() as session:
         await session.execute(text("UPDATE jobs SET created_at = created_at - interval '1 hour'"))
     assert (await tend.reconcile(ground, {})).ended == 1
@@ -204,7 +192,7 @@ async def test_a_job_cancelled_while_it_is_given_back_ends(client: Client, groun
 
 
 async def test_a_cancel_that_meets_a_retry_is_not_lost(client: Client, ground: Ground, account: Account) -> None:
-    running = await claimed(ground, await submit(client))
+    running = await take(ground, await submit(client))
     async with ground.database.begin() as session:
         await session.execute(update(Job).where(Job.id == running.id).values(state="queued", tries=1))
         cancelling = asyncio.create_task(lifecycle.cancel(ground, account.id, running.id))
@@ -215,38 +203,39 @@ async def test_a_cancel_that_meets_a_retry_is_not_lost(client: Client, ground: G
 
 async def test_two_ends_at_once_are_one(client: Client, ground: Ground) -> None:
     for _ in range(5):
-        running = await claimed(ground, await submit(client))
+        running = await take(ground, await submit(client))
         ends = await asyncio.gather(
-            lifecycle.finish(ground, running, "succeeded", used={"chat_tokens": 1}, result={}),
-            lifecycle.finish(ground, running, "canceled", used={"chat_tokens": 2}),
+            end(ground, running, used={"chat_tokens": 1}, result={}),
+            end(ground, running, "canceled", used={"chat_tokens": 2}),
         )
         assert sum(end is not None for end in ends) == 1
     await assert_even(ground)
 
 
 async def test_what_is_over_stays_over(client: Client, ground: Ground) -> None:
-    running = await claimed(ground, await submit(client))
-    assert await lifecycle.finish(ground, running, "succeeded", used={}, result={}) is not None
-    await lifecycle.hand_back(ground, running)
-    assert not await lifecycle.retry(ground, running, 0)
-    progress = lifecycle.Progress(job_id=running.id, attempt=1, used={"chat_tokens": 1}, result={})
-    assert await lifecycle.checkpoint(ground, [progress]) == {}
-    assert await lifecycle.claim(ground, running.id) is None
+    running = await take(ground, await submit(client))
+    assert await end(ground, running, result={}) is not None
+    assert not await give_back(ground, running)
+    assert not await give_back(ground, running, failed=True)
+    assert await keep(ground, running, used={"chat_tokens": 1}, result={}) == "lost"
+    assert await lifecycle.claim(ground, [running.id]) == [None]
     async with ground.database.begin() as session:
         assert (await session.get_one(Job, running.id)).state == "succeeded"
 
 
 async def test_two_claims_at_once_are_two_attempts(client: Client, ground: Ground) -> None:
     job = await submit(client)
-    both = await asyncio.gather(*(claimed(ground, job) for _ in range(2)))
+    both = await asyncio.gather(*(take(ground, job) for _ in range(2)))
     assert sorted(taken.attempt for taken in both) == [1, 2]
 
 
 async def test_being_handed_back_any_number_of_times_is_no_reason_to_give_up(client: Client, ground: Ground) -> None:
     job = await submit(client)
     for _ in range(lifecycle.MOST_LOSSES + 5):
-        await lifecycle.hand_back(ground, await claimed(ground, job))
-    assert (await claimed(ground, job)).losses == 0
+        await give_back(ground, await take(ground, job))
+    await take(ground, job)
+    async with ground.database.begin() as session:
+        assert (await session.get_one(Job, UUID(job["id"]))).losses == 0
 
 
 async def test_an_event_is_told_at_once_and_not_at_the_next_heartbeat(
@@ -268,9 +257,9 @@ async def test_an_event_is_told_at_once_and_not_at_the_next_heartbeat(
 async def test_an_end_that_redis_never_heard_of_reaches_a_waiting_viewer(
     settings: Settings, ground: Ground, client: Client
 ) -> None:
-    running = await claimed(ground, await submit(client))
+    running = await take(ground, await submit(client))
     assert await jobs.rest(ground, running.id, START) is None
-    await lifecycle.finish(ground, running, "failed", error=lifecycle.failure(lifecycle.JobAbandoned()))
+    await end(ground, running, "failed", error=lifecycle.failure(lifecycle.JobAbandoned()))
     rest = await jobs.rest(ground, running.id, EventId(1, 3))
     assert rest is not None
     assert [event.id for event in rest] == [EventId(1, 4)]
@@ -308,8 +297,8 @@ async def test_a_key_replays_after_the_models_changed_and_is_free_again_after_a_
     first = await submit(client, named, **{"Idempotency-Key": "k"})
     request = msgspec.convert(named, kinds.SPECS["chat"])
     other = msgspec.structs.replace(ground, settings=msgspec.structs.replace(settings, openai_model="wire-2"))
-    again = await lifecycle.submit(other, account, request, idempotency_key="k")
-    assert (str(again.job.id), again.replayed) == (first["id"], True)
+    again = await Desk(other).submit(Submission(account=account, request=request, idempotency_key="k"))
+    assert (str(again.job.id), again.known) == (first["id"], "replayed")
     async with ground.database.begin() as session:
         await session.execute(update(IdempotencyKey).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert (await submit(client, named, **{"Idempotency-Key": "k"}))["id"] != first["id"]
@@ -367,8 +356,8 @@ async def test_an_odd_address_is_no_bug(client: Client, path: str, status: int) 
 
 
 async def test_a_viewer_past_the_end_gets_ids_that_go_on(client: Client, ground: Ground) -> None:
-    running = await claimed(ground, await submit(client))
-    await lifecycle.finish(ground, running, "succeeded", used={}, result={})
+    running = await take(ground, await submit(client))
+    await end(ground, running, result={})
     rest = await jobs.rest(ground, running.id, EventId(9, 9))
     assert rest is not None
     assert [event.id for event in rest] == [EventId(9, 10)]

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from infra import ground, schema
 from infra.ground import Ground
 from infra.settings import Settings
-from quotas import ledger
+from quotas import audit
 from scripts.pulse.doctor.finding import Finding, attempt, failed, ok, warning
 
 _OLDEST_POSTGRES = 18
@@ -80,7 +80,7 @@ async def _partitions(opened: Ground) -> Finding:
 
 async def _ledger(opened: Ground) -> Finding:
     async with opened.database.begin() as session:
-        lines = await ledger.audit(session)
+        lines = await audit.disagreements(session)
     if lines:
         more = f" (and {len(lines) - 1} more)" if lines[1:] else ""
         return failed("ledger", lines[0] + more, "units were moved by something else than quotas/ledger.py: find it")

@@ -1,0 +1,33 @@
+"""Whether the books agree: every balance with its entries and its holds, every open hold with a job that lives."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def disagreements(session: AsyncSession) -> list[str]:
+    """Return one line for everything in the books that does not agree; none when they balance to the unit."""
+    lines = await session.scalars(
+        text("""
+        SELECT format('balance %s (%s): %s %s, its %s say %s', b.id, b.meter, column_name, kept, source, told)
+        FROM balances b
+        LEFT JOIN (SELECT balance_id, sum(granted) g, sum(held) h, sum(used) u, sum(overage) o
+                   FROM ledger_entries GROUP BY 1) e ON e.balance_id = b.id
+        LEFT JOIN (SELECT balance_id, sum(units) FILTER (WHERE state = 'held') h, sum(settled) u
+                   FROM holds GROUP BY 1) s ON s.balance_id = b.id,
+        LATERAL (VALUES ('granted', b.granted, 'entries', coalesce(e.g, 0)),
+                        ('held', b.held, 'entries', coalesce(e.h, 0)),
+                        ('used', b.used, 'entries', coalesce(e.u, 0)),
+                        ('overage', b.overage, 'entries', coalesce(e.o, 0)),
+                        ('held', b.held, 'holds', coalesce(s.h, 0)),
+                        ('used', b.used, 'holds', coalesce(s.u, 0))) AS told(column_name, kept, source, told)
+        WHERE kept <> told
+        UNION ALL
+        SELECT format('job %s (%s): its hold on %s is still open', j.id, j.state, h.meter)
+        FROM holds h JOIN jobs j ON j.id = h.job_id
+        WHERE h.state = 'held' AND j.state NOT IN ('queued', 'running')
+        UNION ALL
+        SELECT format('hold of job %s on %s: there is no such job', h.job_id, h.meter)
+        FROM holds h WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = h.job_id)
+        """)
+    )
+    return list(lines)

@@ -1,0 +1,58 @@
+"""One job in a worker's hands, by hand: taken, kept, given back, ended; and made old."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+
+from infra.ground import Ground
+from providers.vendors import Vendors
+from workers import lifecycle
+from workers.context import Run
+from workers.desk import Desk
+from workers.lifecycle import Attempt, End, Ended, Kept, Return
+from workers.perform import Tools
+
+
+async def take(ground: Ground, job: dict[str, Any]) -> Attempt:
+    """Claim a job that the API has shown."""
+    (taken,) = await lifecycle.claim(ground, [UUID(job["id"])])
+    assert taken is not None
+    return taken
+
+
+async def keep(ground: Ground, attempt: Attempt, **kept: Any) -> str:
+    """Keep what an attempt has used and made."""
+    (told,) = await lifecycle.keep(ground, [Kept(job_id=attempt.id, attempt=attempt.attempt, **kept)])
+    return told
+
+
+async def give_back(ground: Ground, attempt: Attempt, *, failed: bool = False, wait_s: float = 0) -> bool:
+    """Give a job back to the queue."""
+    back = Return(job_id=attempt.id, attempt=attempt.attempt, failed=failed, wait_s=wait_s)
+    return (await lifecycle.give_back(ground, [back]))[0]
+
+
+async def end(
+    ground: Ground, attempt: Attempt, state: Literal["succeeded", "failed", "canceled"] = "succeeded", **facts: Any
+) -> Ended | None:
+    """End a job."""
+    return (await lifecycle.finish(ground, [End(job_id=attempt.id, attempt=attempt.attempt, state=state, **facts)]))[0]
+
+
+def run_of(ground: Ground, attempt: Attempt) -> Run:
+    """Return what the room of an attempt is given; it has no vendors."""
+    return Run(attempt, ground, Vendors(ground.settings), Desk(ground).keep)
+
+
+def tools(ground: Ground) -> Tools:
+    """Return what a worker performs its jobs with."""
+    return Tools(ground=ground, desk=Desk(ground), vendors=Vendors(ground.settings), runs={})
+
+
+async def age(ground: Ground) -> None:
+    """Make every job an hour old."""
+    async with ground.database.begin() as session:
+        await session.execute(
+            text("UPDATE jobs SET created_at = created_at - interval '1 hour', run_at = run_at - interval '1 hour'")
+        )

@@ -1,0 +1,47 @@
+"""The only writer of job state: submit, claim, keep, give back, finish, cancel, expire.
+
+Each works for many jobs at once and is one transaction in which the jobs' rows and their units move together; the
+queue and the streams hear of it after the commit, and what they miss `workers/tend.py` repairs. `attempt` is the
+fencing token: whoever ends a job, or keeps something for it, must name the attempt that runs it.
+
+Rows are locked in one order: jobs by id, then balances by id (`quotas/ledger.py`), then everything else.
+"""
+
+from workers.lifecycle.admission import (
+    KEEP_KEYS,
+    IdempotencyKeyReused,
+    PoolDraining,
+    Submission,
+    Submitted,
+    enqueue,
+    forget_keys,
+    submit,
+)
+from workers.lifecycle.attempts import MOST_LOSSES, Attempt, Kept, Return, claim, give_back, keep
+from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
+
+__all__ = [
+    "KEEP_KEYS",
+    "MOST_LOSSES",
+    "Attempt",
+    "End",
+    "Ended",
+    "IdempotencyKeyReused",
+    "JobAbandoned",
+    "Kept",
+    "PoolDraining",
+    "Return",
+    "Submission",
+    "Submitted",
+    "cancel",
+    "claim",
+    "close",
+    "enqueue",
+    "expire",
+    "failure",
+    "finish",
+    "forget_keys",
+    "give_back",
+    "keep",
+    "submit",
+]

@@ -1,0 +1,182 @@
+"""Attempts: jobs in workers' hands, what is kept of them on the way, and how they come back."""
+
+from collections.abc import Sequence
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import text
+
+from infra.ground import Ground
+from infra.models import Document
+from workers.lifecycle import ends
+
+#: A job that loses its worker this often is what kills the workers.
+MOST_LOSSES = 20
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """A job in a worker's hands; `attempt` is the fencing token, `tries` are the failures before it.
+
+    `resume` is what the last attempt left for this one (`Run.checkpoint`), empty where it left nothing.
+    """
+
+    id: UUID
+    account_id: UUID
+    kind: str
+    spec: Document
+    attempt: int
+    tries: int = 0
+    resume: Document = {}
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """What a running attempt has `used` and made so far, and what the next one needs to `resume`.
+
+    What is None stays as it was kept before.
+    """
+
+    job_id: UUID
+    attempt: int
+    used: dict[str, int] | None = None
+    result: Document | None = None
+    resume: Document | None = None
+
+
+class Return(Struct, frozen=True, kw_only=True):
+    """How an attempt gives its job back: in `wait_s` seconds, as a failed try or (shutdown, lost worker) as none."""
+
+    job_id: UUID
+    attempt: int
+    failed: bool
+    wait_s: float = 0.0
+    used: dict[str, int] | None = None
+    result: Document | None = None
+
+
+_CLAIM = text("""
+    WITH wanted AS MATERIALIZED (
+        SELECT id, losses + (state = 'running')::int AS losses,
+               cancel_requested_at IS NOT NULL
+               OR coalesce(started_at IS NULL AND start_by <= now(), false) AS unwanted
+        FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NULL
+        ORDER BY id FOR NO KEY UPDATE
+    ), taking AS (
+        UPDATE jobs j
+        SET state = 'running', attempt = j.attempt + 1, losses = w.losses, started_at = coalesce(j.started_at, now())
+        FROM wanted w WHERE j.id = w.id AND j.id = ANY(CAST(:ids AS uuid[])) AND NOT w.unwanted AND w.losses < :most
+        RETURNING j.id, j.account_id, j.kind, j.spec, j.attempt, j.tries, j.checkpoint -> 'resume' AS resume
+    )
+    SELECT w.id, t.account_id, t.kind, t.spec, t.attempt, t.tries, t.resume
+    FROM wanted w LEFT JOIN taking t ON t.id = w.id
+""")
+
+
+async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]:
+    """Take jobs, each for a new attempt; the queue's leases say that nobody else runs them.
+
+    None stands for those that are over. One that was cancelled while nobody ran it, has not been started in time, or
+    has lost its worker too often (a job that still runs was never given back: that is a loss), is ended here.
+    """
+    rows = await ground.database.ask(_CLAIM, {"ids": list(job_ids), "most": MOST_LOSSES})
+    taken: dict[UUID, Attempt] = {}
+    for job_id, account_id, kind, spec, attempt, tries, resume in rows:
+        if kind is None:
+            await ends.close(ground, job_id)
+        else:
+            taken[job_id] = Attempt(
+                id=job_id,
+                account_id=account_id,
+                kind=kind,
+                spec=spec,
+                attempt=attempt,
+                tries=tries,
+                resume=resume or {},
+            )
+    return [taken.get(job_id) for job_id in job_ids]
+
+
+_LOCKED = """
+    locked AS MATERIALIZED (
+        SELECT j.id FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
+        WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
+    )
+"""
+
+_KEEP = text(f"""
+    WITH given AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:kept AS text[]))
+                      AS g(id, attempt, kept)
+    ), {_LOCKED}
+    UPDATE jobs j SET checkpoint = coalesce(j.checkpoint, '{{}}') || CAST(g.kept AS jsonb)
+    FROM locked l JOIN given g ON g.id = l.id WHERE j.id = l.id
+    RETURNING j.id, j.cancel_requested_at IS NOT NULL
+""")  # noqa: S608 (constants of this module)
+
+
+async def keep(ground: Ground, progress: Sequence[Kept]) -> list[Literal["runs", "canceled", "lost"]]:
+    """Keep what running attempts have used and made so far.
+
+    Returns for each whether its job runs, is asked to stop, or is not this attempt's any more (then nothing is kept).
+    """
+    if not progress:
+        return []
+    rows = await ground.database.ask(
+        _KEEP,
+        {
+            "ids": [kept.job_id for kept in progress],
+            "attempts": [kept.attempt for kept in progress],
+            "kept": [_document(kept.used, kept.result, kept.resume) for kept in progress],
+        },
+    )
+    found: dict[UUID, bool] = dict(rows)
+    return [_told(found.get(kept.job_id)) for kept in progress]
+
+
+def _told(stop: bool | None) -> Literal["runs", "canceled", "lost"]:  # noqa: FBT001 (what the database says)
+    if stop is None:
+        return "lost"
+    return "canceled" if stop else "runs"
+
+
+def _document(used: dict[str, int] | None, result: Document | None, resume: Document | None = None) -> str:
+    parts = {"used": used, "result": result, "resume": resume}
+    return msgspec.json.encode({name: part for name, part in parts.items() if part is not None}).decode()
+
+
+_GIVE_BACK = text("""
+    WITH given AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:failed AS boolean[]),
+                             CAST(:waits AS float8[]), CAST(:kept AS text[])) AS g(id, attempt, failed, wait_s, kept)
+    ), locked AS MATERIALIZED (
+        SELECT j.id, j.state FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
+        WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.finished_at IS NULL ORDER BY j.id FOR NO KEY UPDATE OF j
+    ), giving AS (
+        UPDATE jobs j
+        SET state = 'queued', tries = j.tries + g.failed::int, run_at = now() + g.wait_s * interval '1 second',
+            checkpoint = nullif(coalesce(j.checkpoint, '{}') || CAST(g.kept AS jsonb), '{}')
+        FROM locked l JOIN given g ON g.id = l.id WHERE j.id = l.id AND l.state = 'running'
+    )
+    SELECT id FROM locked
+""")
+
+
+async def give_back(ground: Ground, returns: Sequence[Return]) -> list[bool]:
+    """Give running jobs back to the queue.
+
+    Returns for each whether it is queued now by this attempt, also when it was given back before (an answer that was
+    lost); False when the attempt has lost it.
+    """
+    rows = await ground.database.ask(
+        _GIVE_BACK,
+        {
+            "ids": [each.job_id for each in returns],
+            "attempts": [each.attempt for each in returns],
+            "failed": [each.failed for each in returns],
+            "waits": [each.wait_s for each in returns],
+            "kept": [_document(each.used, each.result) for each in returns],
+        },
+    )
+    given = {job_id for (job_id,) in rows}
+    return [each.job_id in given for each in returns]

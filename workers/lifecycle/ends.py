@@ -1,0 +1,255 @@
+"""Ends: every job ends once, with its holds, and whoever follows it is told."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+import structlog
+from msgspec import Struct
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from infra import redis as road
+from infra.errors import PulseError
+from infra.ground import Ground
+from infra.models import LIVE, Document, Job
+from infra.streams import EventId, Fenced
+from quotas import ledger
+from workers import events, jobs, pools
+from workers import transcript as transcripts
+
+log = structlog.stdlib.get_logger()
+
+type Last = Literal["succeeded", "failed", "canceled", "expired"]
+_MOST_AT_ONCE = 500
+
+
+class JobAbandoned(PulseError):
+    """The job lost its worker too often and was given up."""
+
+    ar = "فقدت المهمة عاملها مرات كثيرة، فتوقفت المحاولة."
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """How a job ends: what is charged of its holds (`used`, units per meter), and what its row keeps.
+
+    It holds for the job only while it `was` in that state at that `attempt`. `next_attempt` ends it under a new fencing
+    token, so that a worker that comes back from the dead cannot speak after the end. `asked_before` is said by whoever
+    asks again because the answer was lost.
+    """
+
+    job_id: UUID
+    attempt: int
+    state: Last
+    used: dict[str, int] = {}
+    result: Document | None = None
+    error: Document | None = None
+    transcript: Document | None = None
+    was: Literal["running", "queued"] = "running"
+    next_attempt: bool = False
+    asked_before: bool = False
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """A job that is over."""
+
+    id: UUID
+    kind: str
+    attempt: int
+    state: Last
+    charged: dict[str, int]
+    error: Document | None
+
+    def terminal(self) -> events.Said:
+        """Return the job's last event."""
+        return jobs.terminal(self.state, charged=self.charged, error=self.error)
+
+
+_FINISH = text(f"""
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:was AS text[]),
+                             CAST(:states AS text[]), CAST(:used AS text[]), CAST(:results AS text[]),
+                             CAST(:errors AS text[]), CAST(:transcripts AS text[]), CAST(:next_attempts AS integer[]))
+                      AS g(id, attempt, was, state, used, result, error, transcript, next_attempt)
+    ), locked AS MATERIALIZED (
+        SELECT j.id FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
+        WHERE j.id = ANY(CAST(:ids AS uuid[])) ORDER BY j.id FOR NO KEY UPDATE OF j
+    ), over AS (
+        SELECT l.id AS job_id, CAST(g.used AS jsonb) AS used FROM locked l JOIN given g ON g.id = l.id
+    ), {ledger.SETTLING}, ending AS (
+        UPDATE jobs j
+        SET state = g.state, finished_at = now(), charged = coalesce(c.charged, '{{}}'), checkpoint = NULL,
+            attempt = j.attempt + g.next_attempt, tries = j.tries + (g.state = 'failed')::int,
+            result = CAST(g.result AS jsonb), error = CAST(g.error AS jsonb), transcript = CAST(g.transcript AS jsonb)
+        FROM locked l JOIN given g ON g.id = l.id LEFT JOIN charges c ON c.job_id = l.id
+        WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
+        RETURNING j.id, j.kind, j.attempt, j.state, j.charged, j.account_id, j.unique_key
+    ), freeing AS (
+        DELETE FROM unique_jobs u USING ending e
+        WHERE u.account_id = e.account_id AND u.key = e.unique_key AND u.job_id = e.id
+    )
+    SELECT id, kind, attempt, state, charged FROM ending
+""")  # noqa: S608 (a constant of the ledger)
+
+
+async def finish(ground: Ground, ends: Sequence[End]) -> list[Ended | None]:
+    """End jobs and their holds, each once: charge what was used, free the rest.
+
+    None stands for a job that its attempt no longer has: then nothing is written for it.
+    """
+    ended = {job.id: job for job in map(_ended, await ground.database.ask(_FINISH, _columns(ends)))}
+    unsure = [end for end in ends if end.asked_before and end.job_id not in ended]
+    if unsure:
+        ended |= await _ended_before(ground, unsure)
+    return [_answer(end, ended.get(end.job_id)) for end in ends]
+
+
+def _columns(ends: Sequence[End]) -> dict[str, list[object]]:
+    return {
+        "ids": [end.job_id for end in ends],
+        "attempts": [end.attempt for end in ends],
+        "was": [end.was for end in ends],
+        "states": [end.state for end in ends],
+        "used": [ledger.encoded(end.used) for end in ends],
+        "results": [_text(end.result) for end in ends],
+        "errors": [_text(end.error) for end in ends],
+        "transcripts": [_text(end.transcript) for end in ends],
+        "next_attempts": [int(end.next_attempt) for end in ends],
+    }
+
+
+def _text(document: Document | None) -> str | None:
+    return None if document is None else msgspec.json.encode(document).decode()
+
+
+def _ended(row: Sequence[object]) -> Ended:
+    job_id, kind, attempt, state, charged = row
+    values = {"id": job_id, "kind": kind, "attempt": attempt, "state": state, "charged": charged, "error": None}
+    return msgspec.convert(values, Ended)
+
+
+def _answer(end: End, ended: Ended | None) -> Ended | None:
+    if ended is None or ended.state != end.state:
+        return None
+    return msgspec.structs.replace(ended, error=end.error)
+
+
+async def _ended_before(ground: Ground, ends: Sequence[End]) -> dict[UUID, Ended]:
+    """Return those that ended just so before: the commit came through, its answer did not."""
+    attempts = {end.job_id: end.attempt + end.next_attempt for end in ends}
+    async with ground.database.begin() as session:
+        query = select(Job.id, Job.kind, Job.attempt, Job.state, Job.charged).where(
+            Job.id.in_(attempts), Job.state.not_in(LIVE)
+        )
+        rows = (await session.execute(query)).all()
+    return {row[0]: _ended(row) for row in rows if row[2] == attempts[row[0]]}
+
+
+def failure(error: PulseError) -> Document:
+    """Return what a failed job's row keeps of an error: its code and its text in both languages."""
+    return {"code": error.code, "en": error.text("en"), "ar": error.text("ar")}
+
+
+async def close(ground: Ground, job_id: UUID) -> None:
+    """End a job that nobody runs and nobody is to run.
+
+    It was cancelled (what its last checkpoint says was used is charged), was not started in time, or is given up.
+    """
+    async with ground.database.begin() as session:
+        job = await session.get(Job, job_id)
+    if job is None or job.state not in LIVE:
+        return
+    ended = (await finish(ground, [await _close(ground, job)]))[0]
+    if ended is not None:
+        await _tell(ground, ended, alone=True)
+
+
+async def _close(ground: Ground, job: Job) -> End:
+    end = End(
+        job_id=job.id,
+        attempt=job.attempt,
+        state="canceled",
+        transcript=await _said(ground, job),
+        was="running" if job.state == "running" else "queued",
+        next_attempt=True,
+    )
+    if job.cancel_requested_at is not None:
+        checkpoint = job.checkpoint or {}
+        used = msgspec.convert(checkpoint.get("used", {}), dict[str, int])
+        return msgspec.structs.replace(end, used=used, result=checkpoint.get("result"))
+    if job.started_at is None and job.start_by is not None:
+        return msgspec.structs.replace(end, state="expired")
+    return msgspec.structs.replace(end, state="failed", error=failure(JobAbandoned()))
+
+
+async def _said(ground: Ground, job: Job) -> Document | None:
+    """Return what the job's last attempt had said before its worker died, as far as Redis still knows."""
+    try:
+        told = await ground.streams.read(job.id, EventId(job.attempt, 0), count=None)
+    except road.AWAY:
+        return None
+    said = [event.data for event in told if event.id.attempt == job.attempt]
+    return transcripts.compact(job.attempt, said) if said and job.attempt else None
+
+
+async def _tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
+    """Say the last event of a job that no worker speaks for (`alone` of its attempt), and take it off the queue."""
+    last = events.encode(ended.terminal())
+    try:
+        if alone:
+            await ground.streams.append(ended.id, ended.attempt, [last], 0, over=True)
+        else:
+            await ground.streams.end(ended.id, ended.attempt, last)
+        await ground.queue.forget(pools.of(ended.kind), [ended.id])
+    except (Fenced, *road.AWAY):
+        log.warning("the last event stays unsaid", job=str(ended.id))
+
+
+async def expire(ground: Ground) -> int:
+    """End the jobs that were not started in time; returns how many. Nothing is charged."""
+    async with ground.database.begin() as session:
+        late = select(Job.id, Job.attempt).where(
+            Job.start_by.is_not(None),
+            Job.start_by <= datetime.now(UTC),
+            Job.finished_at.is_(None),
+            Job.started_at.is_(None),
+            Job.state == "queued",
+        )
+        rows = (await session.execute(late.order_by(Job.id).limit(_MOST_AT_ONCE))).all()
+    ends = [End(job_id=job_id, attempt=attempt, state="expired", was="queued") for job_id, attempt in rows]
+    ended = [job for job in await finish(ground, ends) if job is not None] if ends else []
+    for job in ended:
+        await _tell(ground, job)
+    return len(ended)
+
+
+async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
+    """Stop the account's job: a queued one ends now and costs nothing, a running one is told to stop.
+
+    A job that is over stays as it is: a success that committed first wins. Raises `JobNotFound`.
+    """
+    async with ground.database.begin() as session:
+        # The lock comes first: a retry or a hand-back that commits meanwhile is then seen.
+        job = await jobs.get(session, account_id, job_id, lock=True)
+        if job.state in LIVE:
+            job.cancel_requested_at = job.cancel_requested_at or datetime.now(UTC)
+            await session.flush()
+        ended = await _cancel_queued(session, job) if job.state == "queued" else None
+    if ended is not None:
+        await _tell(ground, ended)
+    elif job.state == "running":
+        try:
+            await ground.queue.cancel(job.id)
+        except road.AWAY:
+            log.warning("cancelled while Redis is away; the worker's next checkpoint will see it", job=str(job.id))
+    return job
+
+
+async def _cancel_queued(session: AsyncSession, job: Job) -> Ended:
+    """End a queued job; a try before this one may have used something, which its checkpoint says, but it failed."""
+    end = End(job_id=job.id, attempt=job.attempt, state="canceled", was="queued")
+    (row,) = await session.execute(_FINISH, _columns([end]))
+    await session.refresh(job)
+    return _ended(row)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from infra import backoff
 from infra import redis as road
@@ -52,6 +52,7 @@ class Run:
         self._settings = ground.settings
         self._unsaid: list[events.Said] = []
         self._said: list[bytes] = []
+        self._transcript = transcript.Writer(job.attempt)
         self._sent = 0
         self._flusher: asyncio.Task[None] | None = None
         self._making: asyncio.Task[Made] | None = None
@@ -129,9 +130,10 @@ class Run:
         if self._making is not None:
             self._making.cancel()
 
-    def transcript(self) -> Document:
-        """Return everything this attempt said, compacted for the job's row."""
-        return transcript.compact(self.job.attempt, self._encode())
+    def transcript(self) -> Raw:
+        """Return everything this attempt said, compacted for the job's row (JSON)."""
+        self._encode()
+        return self._transcript.encoded()
 
     async def end(self, terminal: events.Said, *, patience_s: float) -> None:
         """Say the last event. A Redis that stays away longer than `patience_s` is left: PostgreSQL ends the stream."""
@@ -145,7 +147,10 @@ class Run:
             log.warning("the last event stays unsaid", job=str(self.job.id))
 
     def _encode(self) -> list[bytes]:
-        self._said += [events.encode(said) for said in self._unsaid]
+        for said in self._unsaid:
+            data = events.encode(said)
+            self._said.append(data)
+            self._transcript.add(said, data)
         self._unsaid = []
         return self._said
 

@@ -83,7 +83,9 @@ async def _try(tools: Tools, run: Run) -> float | None:
         room = kinds.room(job.kind)
         timeout_s = room.timeout_s(run.settings)
         async with asyncio.timeout(timeout_s):
-            making = asyncio.create_task(room.make(kinds.read(job.kind, job.spec), run))
+            making = asyncio.Task(
+                room.make(kinds.read(job.kind, job.spec), run), loop=asyncio.get_running_loop(), eager_start=True
+            )
             made = await run.work(making)
     except asyncio.CancelledError:
         return await _stopped(tools, run)

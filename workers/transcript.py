@@ -35,19 +35,40 @@ class Other(Struct, kw_only=True, tag="event"):
     said: Annotated[Raw, msgspec.Meta()]
 
 
-def compact(attempt: int, said: Sequence[bytes]) -> Document:
-    """Return what an attempt said, first event first, as a document for the job's row."""
-    entries: list[Deltas | Other] = []
-    for data in said:
-        event = events.decode(data)
-        if not isinstance(event, events.Delta):
-            entries.append(Other(said=Raw(data)))
-        elif entries and isinstance(entries[-1], Deltas):
-            entries[-1].text += event.text
-            entries[-1].lengths.append(len(event.text))
+class Writer:
+    """Keeps what an attempt says, event by event."""
+
+    def __init__(self, attempt: int) -> None:
+        """Begin before the first event."""
+        self._attempt = attempt
+        self._entries: list[Other | tuple[list[str], list[int]]] = []
+
+    def add(self, said: events.Said, data: bytes) -> None:
+        """Add an event; `data` is how it was encoded."""
+        last = self._entries[-1] if self._entries else None
+        if not isinstance(said, events.Delta):
+            self._entries.append(Other(said=Raw(data)))
+        elif isinstance(last, tuple):
+            last[0].append(said.text)
+            last[1].append(len(said.text))
         else:
-            entries.append(Deltas(text=event.text, lengths=[len(event.text)]))
-    return msgspec.json.decode(msgspec.json.encode(Transcript(attempt=attempt, entries=entries)))
+            self._entries.append(([said.text], [len(said.text)]))
+
+    def encoded(self) -> Raw:
+        """Return the transcript as JSON."""
+        entries = [
+            Deltas(text="".join(entry[0]), lengths=entry[1]) if isinstance(entry, tuple) else entry
+            for entry in self._entries
+        ]
+        return Raw(msgspec.json.encode(Transcript(attempt=self._attempt, entries=entries)))
+
+
+def compact(attempt: int, said: Sequence[bytes]) -> Raw:
+    """Return what an attempt said, first event first, as JSON for the job's row."""
+    writer = Writer(attempt)
+    for data in said:
+        writer.add(events.decode(data), data)
+    return writer.encoded()
 
 
 def unfold(document: Document | None, after: EventId) -> list[Event]:

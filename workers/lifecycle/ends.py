@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Raw, Struct
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -46,7 +46,7 @@ class End(Struct, frozen=True, kw_only=True):
     used: dict[str, int] = {}
     result: Document | None = None
     error: Document | None = None
-    transcript: Document | None = None
+    transcript: Raw | None = None
     was: Literal["running", "queued"] = "running"
     next_attempt: bool = False
     asked_before: bool = False
@@ -115,7 +115,7 @@ def _columns(ends: Sequence[End]) -> dict[str, list[object]]:
         "used": [ledger.encoded(end.used) for end in ends],
         "results": [_text(end.result) for end in ends],
         "errors": [_text(end.error) for end in ends],
-        "transcripts": [_text(end.transcript) for end in ends],
+        "transcripts": [None if end.transcript is None else bytes(end.transcript).decode() for end in ends],
         "next_attempts": [int(end.next_attempt) for end in ends],
     }
 
@@ -184,7 +184,7 @@ async def _close(ground: Ground, job: Job) -> End:
     return msgspec.structs.replace(end, state="failed", error=failure(JobAbandoned()))
 
 
-async def _said(ground: Ground, job: Job) -> Document | None:
+async def _said(ground: Ground, job: Job) -> Raw | None:
     """Return what the job's last attempt had said before its worker died, as far as Redis still knows."""
     try:
         told = await ground.streams.read(job.id, EventId(job.attempt, 0), count=None)

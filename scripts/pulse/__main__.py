@@ -24,8 +24,9 @@ Examples:
 #: command -> what it does, in one line; it stands as `command` in `scripts/pulse/commands/<name>.py`.
 _COMMANDS = {
     "chat": "Ask a chat model and watch the answer come.",
-    "jobs": "List, show, follow and cancel jobs.",
+    "jobs": "List, show, follow, cancel and retry jobs.",
     "pools": "Watch the pools of workers, and pause, drain or resize them.",
+    "dead": "List the jobs that failed for good, and give them another go.",
     "doctor": "Check this machine and the studio on it, and say what to do.",
     "account": "Make accounts and API keys on this studio's database.",
 }

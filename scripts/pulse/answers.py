@@ -13,6 +13,21 @@ class JobError(Struct):
     detail: str
 
 
+class Span(Struct):
+    """Seconds from now."""
+
+    p50: float
+    p90: float
+
+
+class Waiting(Struct):
+    """A waiting job's place in its lane, and when it should start and finish."""
+
+    position: int
+    starts_in_s: Span | None = None
+    finishes_in_s: Span | None = None
+
+
 class Job(Struct):
     """What the command shows of a job."""
 
@@ -27,6 +42,9 @@ class Job(Struct):
     result: dict[str, object] | None
     error: JobError | None
     charged: dict[str, int] | None
+    waiting: Waiting | None = None
+    retry_of: uuid.UUID | None = None
+    retried_as: uuid.UUID | None = None
 
 
 class Standing(Struct):

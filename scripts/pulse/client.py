@@ -59,6 +59,10 @@ class Client:
         """Ask for a job to be stopped and return it: a `Job`."""
         return self._call("POST", f"/v1/jobs/{job_id}/cancel")
 
+    def retry(self, job_id: uuid.UUID) -> bytes:
+        """Give a failed job another go; returns the answer as it came."""
+        return self._call("POST", f"/v1/jobs/{job_id}/retry")
+
     def read[T](self, answer: bytes, expected: type[T]) -> T:
         """Decode an answer; raises `NotAStudio` when it is not what a studio says."""
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "pools", "doctor", "account"]
+COMMANDS = ["chat", "jobs", "pools", "dead", "doctor", "account"]
 ALL = [
     "chat",
     "jobs",
@@ -15,6 +15,7 @@ ALL = [
     "jobs show",
     "jobs follow",
     "jobs cancel",
+    "jobs retry",
     "pools",
     "pools list",
     "pools show",
@@ -22,6 +23,10 @@ ALL = [
     "pools drain",
     "pools resume",
     "pools set",
+    "dead",
+    "dead list",
+    "dead show",
+    "dead replay",
     "doctor",
     "account",
     "account add",
@@ -45,7 +50,7 @@ def test_every_command_explains_itself_with_an_example(pulse: Pulse, command: st
 
 
 def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
-    for group in ("jobs", "pools", "account"):
+    for group in ("jobs", "pools", "dead", "account"):
         shown = pulse(group, "--help").stdout
         assert all(f"│ {name.split()[1]} " in shown for name in ALL if name.startswith(f"{group} "))
 

@@ -139,3 +139,18 @@ def test_a_setting_that_is_wrong_is_named(pulse: Pulse) -> None:
     done = pulse("jobs", "--json", PULSE_PORT="x")
     assert (done.exit_code, done.stdout) == (1, "")
     assert json.loads(done.stderr)["key"] == "PULSE_PORT"
+
+
+def test_retrying_prints_the_id_of_the_new_job(pulse: Pulse, api: StandIn) -> None:
+    answer = {"job": job(retry_of=JOB_ID), "quota": {}}
+    api.answers[f"/v1/jobs/{JOB_ID}/retry"] = answer
+    assert pulse("jobs", "retry", JOB_ID).stdout == f"{answer['job']['id']}\n"
+    assert json.loads(pulse("jobs", "retry", JOB_ID, "--json").stdout) == answer
+
+
+def test_a_waiting_job_shows_its_turn(pulse: Pulse, api: StandIn) -> None:
+    span = {"p50": 4.0, "p90": 8.0}
+    api.answers[f"/v1/jobs/{JOB_ID}"] = job(waiting={"position": 3, "starts_in_s": span, "finishes_in_s": span})
+    assert "position 3, starts in 4.0 s, done in 4.0 s (nine in ten: 8.0 s)" in pulse("jobs", "show", JOB_ID).stdout
+    api.answers[f"/v1/jobs/{JOB_ID}"] = job(waiting={"position": 3, "starts_in_s": None, "finishes_in_s": None})
+    assert "position 3\n" in pulse("jobs", "show", JOB_ID).stdout

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scripts.pulse import listing, words
-from scripts.pulse.answers import Job, Page
+from scripts.pulse.answers import Job, Page, Submitted, Waiting
 from scripts.pulse.command import Command, connect, json_option, language
 from scripts.pulse.group import ListByDefault
 from scripts.pulse.lines import Lines
@@ -19,7 +19,7 @@ from scripts.pulse.view import watch
 
 @click.group("jobs", cls=ListByDefault)
 def command() -> None:
-    """List, show, follow and cancel jobs. Without a subcommand: the list.
+    """List, show, follow, cancel and retry jobs. Without a subcommand: the list.
 
     A job goes on whoever watches it. Its events can be followed again from any of them, and it is stopped only by
     `cancel`.
@@ -30,6 +30,7 @@ def command() -> None:
       pulse jobs list --limit 5 --json
       pulse jobs follow 01a2... --after 1-17
       pulse jobs cancel 01a2...
+      pulse jobs retry 01a2...
     """
 
 
@@ -84,9 +85,12 @@ def show(*, job_id: UUID, as_json: bool) -> None:
         "kind": job.kind,
         "state": job.state + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
         "attempt": str(job.attempt),
+        "waiting": _waiting(job.waiting),
         **{name: moment.astimezone().isoformat(" ", "seconds") for name, moment in moments.items() if moment},
         "charged": units(job.charged or {}, language()),
         "error": error,
+        "retry of": str(job.retry_of or ""),
+        "retried": str(job.retried_as or ""),
     }
     console = Console(highlight=False, soft_wrap=True)
     for name, fact in facts.items():
@@ -95,6 +99,16 @@ def show(*, job_id: UUID, as_json: bool) -> None:
     if job.result is not None:
         console.print()
         console.print(Text(harmless(_result(job.result))))
+
+
+def _waiting(waiting: Waiting | None) -> str:
+    if waiting is None:
+        return ""
+    starts, finishes = waiting.starts_in_s, waiting.finishes_in_s
+    if starts is None or finishes is None:
+        return f"position {waiting.position}"
+    until = f"starts in {listing.span(starts.p50)}, done in {listing.span(finishes.p50)}"
+    return f"position {waiting.position}, {until} (nine in ten: {listing.span(finishes.p90)})"
 
 
 def _result(result: dict[str, object]) -> str:
@@ -139,3 +153,21 @@ def cancel(*, job_id: UUID, as_json: bool) -> None:
         return
     job = client.read(answer, Job)
     print(f"{job.id}: " + ("being stopped" if job.cancel_requested and not job.finished_at else harmless(job.state)))
+
+
+@command.command("retry", cls=Command)
+@click.argument("job_id", metavar="ID", type=click.UUID)
+@json_option
+def retry(*, job_id: UUID, as_json: bool) -> None:
+    """Give a failed job another go, as a new job that is held and charged anew. Asked again, it is the same new job.
+
+    \b
+    Example:
+      pulse jobs retry 01a2...
+    """
+    client = connect()
+    answer = client.retry(job_id)
+    if as_json:
+        print(answer.decode())
+        return
+    print(client.read(answer, Submitted).job.id)

@@ -18,7 +18,7 @@ from workers import dead, jobs, kinds, lifecycle
 from workers.desk import Desk
 from workers.eta import Outlook
 from workers.forecast import Forecasts
-from workers.lifecycle import Submission, Submitted
+from workers.lifecycle import Admitted, Submission, Submitted
 
 # How soon it is worth asking for a job again, in seconds.
 _RETRY_AFTER_S = "1"
@@ -121,7 +121,7 @@ def job_id(text: str) -> UUID:
         raise jobs.JobNotFound from None
 
 
-def answer(request: Request[Any, Any, Any], job: Job, waiting: Outlook | None = None) -> JobAnswer:
+def answer(request: Request[Any, Any, Any], job: Job | Admitted, waiting: Outlook | None = None) -> JobAnswer:
     """Return the job as its account sees it."""
     error = None
     if job.error is not None:

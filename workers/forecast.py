@@ -8,6 +8,7 @@ from infra.models import Job
 from infra.overview import Overview
 from workers import eta, pools
 from workers.eta import Outlook
+from workers.lifecycle import Admitted
 
 # How a pool stands is looked at so often at most, however many ask.
 _FRESH_S = 1.0
@@ -21,7 +22,7 @@ class Forecasts:
         self._ground = ground
         self._seen: dict[str, tuple[float, Overview]] = {}
 
-    async def of(self, job: Job) -> Outlook | None:
+    async def of(self, job: Job | Admitted) -> Outlook | None:
         """Return a waiting job's outlook; None when it does not wait, is not due yet, or nobody can tell now."""
         if job.state != "queued":
             return None

@@ -9,6 +9,7 @@ Rows are locked in one order: jobs by id, then balances by id (`quotas/ledger.py
 
 from workers.lifecycle.admission import (
     KEEP_KEYS,
+    Admitted,
     IdempotencyKeyReused,
     PoolDraining,
     Submission,
@@ -23,6 +24,7 @@ from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expi
 __all__ = [
     "KEEP_KEYS",
     "MOST_LOSSES",
+    "Admitted",
     "Attempt",
     "End",
     "Ended",

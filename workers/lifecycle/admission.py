@@ -56,6 +56,32 @@ class Submission(Struct, frozen=True, kw_only=True):
     replay_of: UUID | None = None
 
 
+class Admitted(Struct, frozen=True, kw_only=True):
+    """A job as it was just kept; the same facts as its row (`infra.models.Job`), which nobody has to read for them."""
+
+    id: UUID
+    account_id: UUID
+    kind: str
+    spec: Document
+    labels: Document
+    created_at: datetime
+    run_at: datetime
+    lane: Lane
+    start_by: datetime | None
+    unique_key: str | None
+    replay_of: UUID | None
+    state: str = "queued"
+    attempt: int = 0
+    tries: int = 0
+    replayed_as: UUID | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    result: Document | None = None
+    error: Document | None = None
+    charged: Document | None = None
+
+
 class Submitted(Struct, frozen=True, kw_only=True):
     """An admitted job and how its meters stand.
 
@@ -63,7 +89,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
     same unique key ("unique"), or made as another go at the same failed job ("replay").
     """
 
-    job: Job
+    job: Job | Admitted
     quota: dict[str, ledger.Standing]
     known: Literal["replayed", "unique", "replay"] | None = None
     crossings: Sequence[ledger.Crossing] = ()
@@ -80,7 +106,7 @@ class _Plan(Struct, kw_only=True):
     fingerprint: bytes
     answer: Submitted | PulseError | None = None
     found: tuple[UUID, Literal["replayed", "unique", "replay"]] | None = None
-    job: Job | None = None
+    job: Admitted | None = None
     most: dict[str, int] = {}
     crossings: list[ledger.Crossing] = []
 
@@ -209,20 +235,17 @@ def _replay(plan: _Plan, fingerprint: bytes, job_id: UUID) -> None:
         plan.answer = IdempotencyKeyReused(field="Idempotency-Key")
 
 
-def _new(asked: Submission, request: Request) -> Job:
+def _new(asked: Submission, request: Request) -> Admitted:
     spec: Document = msgspec.to_builtins(request)
     now = datetime.now(UTC)
     for name in ("metadata", "priority", "run_at", "start_deadline", "unique_key"):
         spec.pop(name, None)
-    return Job(
+    return Admitted(
         id=ids.new(),
         account_id=asked.account.id,
-        kind=spec["kind"],
-        state="queued",
+        kind=request.kind,
         spec=spec,
         labels=request.metadata,
-        attempt=0,
-        tries=0,
         created_at=now,
         run_at=max(now, request.run_at or now),
         lane=request.priority,
@@ -240,7 +263,7 @@ def _meters(plans: Iterable[_Plan]) -> list[tuple[Account, str]]:
 
 def _decide(
     plan: _Plan,
-    job: Job,
+    job: Admitted,
     drawing: ledger.Drawing,
     keys: dict[_Name, tuple[bytes, UUID]],
     uniques: dict[_Name, UUID],
@@ -365,7 +388,7 @@ def _first_words(admitted: Submitted) -> list[bytes]:
     return [events.encode(event) for event in said]
 
 
-async def enqueue(ground: Ground, waiting: Iterable[Job]) -> None:
+async def enqueue(ground: Ground, waiting: Iterable[Job | Admitted]) -> None:
     """Put jobs on the queues of their pools, in their lanes, to start when they are due."""
     now = datetime.now(UTC)
     groups: dict[tuple[str, str, Lane, datetime | None], list[tuple[UUID, UUID]]] = defaultdict(list)

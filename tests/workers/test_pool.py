@@ -124,12 +124,15 @@ async def test_a_worker_told_to_stop_hands_its_job_back_without_counting_a_try(
 ) -> None:
     vendor.script = [Answer(hold=asyncio.Event())]
     job = await submit(client)
-    async with working(settings):
+    async with working(msgspec.structs.replace(settings, grace_s=0.2)) as worker:
         await vendor.speaking.wait()
-        await until(client, job, "running")
+        while not all(run.so_far for run in worker.runs.values()):  # noqa: ASYNC110 (until the first word is here)
+            await asyncio.sleep(0.01)
     async with ground.database.begin() as session:
         kept = await session.get_one(Job, UUID(job["id"]))
     assert (kept.state, kept.tries, kept.attempt) == ("queued", 0, 1)
+    assert kept.checkpoint is not None
+    assert kept.checkpoint["result"]["text"] == "Hello", "what it had made so far is kept"
     await work_off(settings)
     assert (await until(client, job))["result"]["text"] == "Hello from the wire."
     await assert_even(ground)

@@ -7,7 +7,8 @@
     ├── infra.streams.InvalidEventId            400
     ├── quotas.accounts, keys, ledger           400, 401, 402, 403, 409
     ├── providers.catalog.UnknownModel          400
-    ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform)
+    ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
+    │                                           and workers.craft.child)
     ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 503
     └── api.body, given, jobs, problems         400, 401, 404, 405, 413, 415, 500
 

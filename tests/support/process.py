@@ -43,3 +43,20 @@ def started(*command: str, env: Mapping[str, str], log: Path | None = None) -> G
         yield process
     finally:
         kill(process)
+
+
+@contextmanager
+def piped(program: str) -> Generator["subprocess.Popen[str]"]:
+    """Run the text of a Python program for the length of a block, its output in a pipe."""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def printed(program: str) -> str:
+    """Run the text of a Python program and return what it printed."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -52,6 +52,20 @@ def write(path: Path, size_bytes: int) -> None:
             file.write(bytes(65536))
 
 
+def clutter(depth: int) -> None:
+    """Leave files in the folder, and folders in folders."""
+    Path("--help").write_text("x")
+    for _ in range(depth):
+        Path("نص").mkdir()
+        os.chdir("نص")
+
+
+def clutter_and_die() -> None:
+    """Leave files, and end."""
+    clutter(3)
+    os.abort()
+
+
 def surroundings() -> dict[str, Any]:
     """Tell what a child can see."""
     limits = {name: resource.getrlimit(getattr(resource, name))[0] for name in dir(resource) if "RLIMIT_" in name}

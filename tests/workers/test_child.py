@@ -419,7 +419,8 @@ asyncio.run(main())
 """
 
 
-async def test_nothing_outlives_a_worker_that_is_killed(tmp_path: Path) -> None:
+async def test_nothing_outlives_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with process.piped(_WORKER) as worker:
         assert worker.stdout is not None
         pids = [int(worker.stdout.readline()) for _ in range(4)]
@@ -427,10 +428,24 @@ async def test_nothing_outlives_a_worker_that_is_killed(tmp_path: Path) -> None:
         assert len(guards) == 3, "the one that works and two spares"
         at_work = {pid for guard in guards for pid in below(guard)}
         assert pids[0] in at_work
+        assert len(folders(tmp_path)) == 3
         worker.kill()
         await met(lambda: not any(lives(pid) for pid in {*pids, *guards, *at_work}))
-    for left in folders(tmp_path):  # nobody is there to remove them
-        left.rmdir()
+    await met(lambda: folders(tmp_path) == [])
+
+
+async def test_what_a_child_wrote_goes_with_its_folder() -> None:
+    await child.run(deeds.clutter, 300)
+    with pytest.raises(ChildDied):
+        await child.run(deeds.clutter_and_die)
+
+
+async def test_what_cannot_be_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_before = descriptors()
+    monkeypatch.setattr(sys, "executable", "/there/is/none")
+    with pytest.raises(FileNotFoundError):
+        await child.run(deeds.nothing)
+    assert descriptors() == open_before
 
 
 async def test_many_calls_leave_nothing_behind(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 The guard leads a session of its own and runs none of the work. When the work has ended, or when the worker has closed
 its end of the lifeline (to cancel, or because it was killed itself), the guard kills everything that descends from it,
-reaps it, reports how the work ended, and goes. Work that holds the interpreter's lock for ever cannot hinder it, and
-neither can programs that the work has started, in whatever session they are.
+reaps it, removes the folder in which it all began, reports how the work ended, and goes. Work that holds the
+interpreter's lock for ever cannot hinder it, and neither can programs that the work has started, in whatever session
+they are.
 """
 
 import _thread
@@ -52,15 +53,16 @@ def main() -> None:
         lifeline.close()
         _work(conversation, guard, sys.argv[3:])
     conversation.close()
-    _guard(lifeline, pid)
+    _guard(lifeline, pid, os.getcwd())  # noqa: PTH109 (it is to be removed by whoever knows how)
 
 
-def _guard(lifeline: socket.socket, pid: int) -> Never:
+def _guard(lifeline: socket.socket, pid: int, folder: str) -> Never:
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what the work leaves behind becomes the guard's, not init's
     _thread.start_new_thread(_kill_when_cut, (lifeline, pid))
     _, status, used = os.wait4(pid, 0)
     _clear(pid)
+    _remove(folder)
     peak_bytes = used.ru_maxrss * (1024 if _LINUX else 1)
     report = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, peak_bytes]
     with suppress(OSError):  # nobody may be left to hear it
@@ -98,6 +100,14 @@ def _children() -> Iterator[int]:
     with suppress(OSError):  # no such files: the group is all that can be found
         for thread in Path("/proc/self/task").iterdir():
             yield from map(int, (thread / "children").read_text().split())
+
+
+def _remove(folder: str) -> None:
+    try:
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:  # there is something in it
+        with suppress(OSError):  # no such program: the worker sees to it
+            os.waitpid(os.posix_spawnp("rm", ["rm", "-rf", "--", folder], os.environ), 0)
 
 
 def _work(conversation: socket.socket, guard: int, modules: list[str]) -> Never:

@@ -55,43 +55,35 @@ class Process:
     """One child, from its start to its end. `kill` and `end` have to be called, whatever happens in between."""
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
-        """Start it: about two milliseconds, in which the loop waits."""
-        self._folder = Path(tempfile.mkdtemp(prefix="pulse-child-"))
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
-        self._conversation, its_conversation = socket.socketpair()
-        self._lifeline, its_lifeline = socket.socketpair()
+        """Start it: some milliseconds, in which the loop waits."""
         self._nonsense = ""
         self._heard = bytearray()
-        with its_conversation, its_lifeline:
-            theirs = (its_conversation.fileno(), its_lifeline.fileno())
-            try:
-                self._guard = subprocess.Popen(  # noqa: S603 (our own program)
-                    # -P, -s: nothing that lies in the folder is ever imported.
-                    [
-                        sys.executable,
-                        "-P",
-                        "-s",
-                        "-u",
-                        "-X",
-                        "faulthandler",
-                        "-c",
-                        _PROGRAM,
-                        *map(str, theirs),
-                        *modules,
-                    ],
-                    cwd=self._folder,
-                    env=_environment(self._folder),
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._printed,
-                    stderr=self._printed,
-                    pass_fds=theirs,
-                    start_new_session=True,
-                )
-            except BaseException:
-                self._forget()
-                raise
-        self._conversation.setblocking(False)  # noqa: FBT003 (the name is the socket's)
-        self._lifeline.setblocking(False)  # noqa: FBT003
+        with contextlib.ExitStack() as unless_started:
+            self._folder = Path(tempfile.mkdtemp(prefix="pulse-child-"))
+            unless_started.callback(self._folder.rmdir)
+            self._printed = unless_started.enter_context(tempfile.TemporaryFile())
+            self._conversation, its_conversation = socket.socketpair()
+            self._lifeline, its_lifeline = socket.socketpair()
+            for ours in (self._conversation, self._lifeline):
+                unless_started.callback(ours.close)
+                ours.setblocking(False)  # noqa: FBT003 (the name is the socket's)
+            with its_conversation, its_lifeline:
+                self._guard = self._started((its_conversation.fileno(), its_lifeline.fileno()), modules)
+            unless_started.pop_all()
+
+    def _started(self, descriptors: tuple[int, int], modules: tuple[str, ...]) -> "subprocess.Popen[bytes]":
+        # -P, -s: nothing that lies in the folder is ever imported.
+        python = [sys.executable, "-P", "-s", "-u", "-X", "faulthandler", "-c", _PROGRAM]
+        return subprocess.Popen(  # noqa: S603 (our own program)
+            [*python, *map(str, descriptors), *modules],
+            cwd=self._folder,
+            env=_environment(self._folder),
+            stdin=subprocess.DEVNULL,
+            stdout=self._printed,
+            stderr=self._printed,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
 
     @property
     def alive(self) -> bool:
@@ -165,7 +157,8 @@ class Process:
             self._guard.kill()  # the kernel then kills the child; that it did not end says that it cannot yet
         ended = self._told(report)
         self._forget()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        if self._folder.exists():  # its guard was killed before it came to that
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         return ended
 
     async def _report(self) -> bytes:

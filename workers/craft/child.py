@@ -116,10 +116,8 @@ async def run(
     finally:
         child.kill()
         ended = await whole(child.end())
-    if clock.expired():
-        raise ChildTimedOut(seconds=limits.seconds)
     try:
-        return _result(last, expected, limits, ended)
+        return _result(last, expected, limits, ended, late=clock.expired())
     except (ChildDied, ChildOutOfMemory, ChildWroteTooMuch, ChildTimedOut) as error:
         facts = msgspec.structs.asdict(ended)
         log.warning("a child ended badly", function=name, fact=error.code, reason=str(error.__cause__), **facts)
@@ -184,7 +182,9 @@ def _named(function: Callable[..., Any]) -> tuple[str, Any]:
     return f"{module}:{path}", hints["return"]
 
 
-def _result(last: Last | None, expected: Any, limits: Limits, ended: Ended) -> Any:
+def _result(last: Last | None, expected: Any, limits: Limits, ended: Ended, *, late: bool) -> Any:
+    if late:
+        raise ChildTimedOut(seconds=limits.seconds)
     match last:
         case Returned(value=value):
             try:

@@ -28,6 +28,9 @@ class PulseError(Exception):
     ar: ClassVar[str] = "حدث خطأ ما."
     status: ClassVar[int] = 500
     code: ClassVar[str] = "pulse_error"
+    #: Whether a job that failed with it is worth another try, and how many times the usual wait to give it before.
+    retryable: ClassVar[bool] = False
+    patience: ClassVar[float] = 1.0
     #: Facts that fill the texts but are no members of the problem.
     hidden: ClassVar[frozenset[str]] = frozenset()
     facts: dict[str, object]

@@ -60,9 +60,6 @@ class ProviderError(PulseError):
 
     ar = "تعذّر على خادم النموذج أن يجيب."
     status = 502
-    retryable = False
-    #: How many times longer than after other failures to wait before the next try.
-    patience = 1.0
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
         """`retry_after_s` is the vendor's own wish, in seconds."""

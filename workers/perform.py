@@ -38,6 +38,7 @@ class InternalError(PulseError):
     """Something went wrong on our side."""
 
     ar = "حدث خطأ من جانبنا."
+    retryable = True
 
 
 class Tools(Struct, frozen=True, kw_only=True):
@@ -92,15 +93,14 @@ async def _try(tools: Tools, run: Run) -> float | None:
     except LostLease:
         raise
     except TimeoutError:
-        return await _failed(tools, run, JobTimedOut(seconds=timeout_s), retryable=False)
-    except ProviderError as error:
-        log.warning("the provider failed", job=str(job.id), attempt=job.attempt, code=error.code)
-        return await _failed(tools, run, error, retryable=error.retryable)
+        return await _failed(tools, run, JobTimedOut(seconds=timeout_s))
     except PulseError as error:
-        return await _failed(tools, run, error, retryable=False)
+        if isinstance(error, ProviderError):
+            log.warning("the provider failed", job=str(job.id), attempt=job.attempt, code=error.code)
+        return await _failed(tools, run, error)
     except Exception:
         log.exception("the room failed", job=str(job.id), kind=job.kind, attempt=job.attempt)
-        return await _failed(tools, run, InternalError(), retryable=True)
+        return await _failed(tools, run, InternalError())
     await _end(tools, run, _end_of(run, "succeeded", made))
     return None
 
@@ -127,12 +127,12 @@ async def _stopped(tools: Tools, run: Run) -> None:
     raise asyncio.CancelledError
 
 
-async def _failed(tools: Tools, run: Run, error: PulseError, *, retryable: bool) -> float | None:
+async def _failed(tools: Tools, run: Run, error: PulseError) -> float | None:
     job = run.job
     if run.cancel_requested or run.lost:
         await _stopped(tools, run)
         return None
-    if retryable and job.tries + 1 < run.settings.max_tries:
+    if error.retryable and job.tries + 1 < run.settings.max_tries:
         wait_s = _wait_s(run.settings, job.tries + 1, error)
         back = lifecycle.Return(job_id=job.id, attempt=job.attempt, failed=True, wait_s=wait_s)
         if not await _held(lambda _: tools.desk.give_back(back)):
@@ -173,11 +173,9 @@ def _wait_s(settings: Settings, failures: int, error: PulseError) -> float:
 
     How long depends on what failed: a vendor that is overrun needs more time than an answer that broke off.
     """
-    patience, retry_after_s = 1.0, 0.0
-    if isinstance(error, ProviderError):
-        patience, retry_after_s = error.patience, error.retry_after_s or 0.0
-    ours = backoff.wait_s(failures, base_s=settings.retry_base_s * patience, most_s=settings.retry_max_s)
-    return max(ours, min(retry_after_s, settings.retry_max_s))
+    ours = backoff.wait_s(failures, base_s=settings.retry_base_s * error.patience, most_s=settings.retry_max_s)
+    theirs = (error.retry_after_s or 0.0) if isinstance(error, ProviderError) else 0.0
+    return max(ours, min(theirs, settings.retry_max_s))
 
 
 async def _held[T](write: Callable[[bool], Awaitable[T]]) -> T:

@@ -61,6 +61,7 @@ class ChildDied(PulseError):
     """The work broke off for a reason that is not known."""
 
     ar = "انقطع العمل لسبب غير معروف."
+    retryable = True
 
 
 class ChildRaised(Exception):

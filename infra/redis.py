@@ -8,6 +8,7 @@ import msgspec
 import structlog
 from redis import Redis as BlockingRedis
 from redis.asyncio import ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -37,9 +38,21 @@ def text(data: bytes) -> msgspec.Raw:
     return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
 
 
+class Connections(ConnectionPool):
+    """Connections that are used without being looked at first, which would cost a turn of the loop for every command.
+
+    redis-py closes one whose answer was not read to its end; one that the server has closed is seen by the command,
+    which the client then sends again.
+    """
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Connect if that is still to be done."""
+        await connection.connect()
+
+
 def pool(settings: Settings) -> ConnectionPool:
     """Return a pool of connections; each connects when it is first used."""
-    return ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+    return Connections.from_url(  # pyright: ignore[reportUnknownMemberType]
         embedded.redis_url(settings),
         socket_connect_timeout=2,
         socket_timeout=5,

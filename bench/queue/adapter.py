@@ -12,10 +12,11 @@ from uuid import UUID
 import structlog
 from arq.connections import ArqRedis
 from arq.worker import func
-from redis.asyncio import ConnectionPool
 
 from infra import ids, queue
+from infra import redis as road
 from infra.queue import Queue, Waiting
+from infra.settings import Settings
 from infra.streams import Streams
 from workers import events
 from workers.pool import Pool
@@ -52,7 +53,7 @@ class Peer:
         self._queue = Queue(self._connect())
 
     def _connect(self) -> ArqRedis:
-        pool = ConnectionPool.from_url(self._url)  # pyright: ignore[reportUnknownMemberType]
+        pool = road.pool(Settings(redis_url=self._url))
         serializers: Any = {"job_serializer": queue.serialize, "job_deserializer": queue.deserialize}
         return ArqRedis(pool, default_queue_name=_NAME, **serializers)
 

@@ -62,12 +62,12 @@ def script(redis: Redis, *files: str) -> Callable[[list[str], list[Any]], Awaita
 
 def serialize(value: dict[str, Any]) -> bytes:
     """Encode a job or a result for arq: MessagePack, so that a queue cannot carry code as pickle does."""
-    return msgspec.msgpack.encode(value, enc_hook=_encode_exception)
+    return _ENCODER.encode(value)
 
 
 def deserialize(data: bytes) -> dict[str, Any]:
     """Decode what `serialize` wrote."""
-    return msgspec.msgpack.decode(data, type=dict[str, Any], ext_hook=_decode_exception)
+    return _DECODER.decode(data)
 
 
 def _encode_exception(value: object) -> object:
@@ -87,6 +87,10 @@ def _decode_exception(code: int, data: memoryview) -> BaseException:
     if isinstance(known, type) and issubclass(known, Exception):
         return known(text)
     return RuntimeError(f"{module}.{kind}: {text}")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_exception)
+_DECODER = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=_decode_exception)
 
 
 class Waiting(Struct, frozen=True):

@@ -25,6 +25,7 @@ from infra import redis as road
 from infra.coalesce import Coalescer
 from infra.errors import PulseError
 
+_PREFIX = "pulse:events:"
 _SHARDS = 16
 _CHANNELS = [f"pulse:live:{shard}" for shard in range(_SHARDS)]
 _APPEND = (Path(__file__).parent / "lua" / "append.lua").read_text(encoding="utf-8")
@@ -81,7 +82,7 @@ class Event(Struct, frozen=True):
 
 
 def _key(job_id: UUID) -> str:
-    return f"pulse:events:{job_id}"
+    return f"{_PREFIX}{job_id}"
 
 
 def _channel(job_id: UUID) -> str:
@@ -124,9 +125,8 @@ class Streams:
     async def _append_all(self, appends: Sequence[_Append]) -> list[tuple[bytes, int]]:
         rows = [
             (
-                _key(job_id),
-                _channel(job_id),
                 str(job_id),
+                _channel(job_id),
                 self._keep_s if over else _KEEP_LIVE_S,
                 attempt,
                 first,
@@ -136,7 +136,7 @@ class Streams:
             )
             for job_id, attempt, first, news, over in appends
         ]
-        return list(itertools.batched(await self._call([], [msgspec.msgpack.encode(rows)]), 2))
+        return list(itertools.batched(await self._call([], [_PREFIX, msgspec.msgpack.encode(rows)]), 2))
 
     async def end(self, job_id: UUID, attempt: int, data: bytes) -> None:
         """Append a terminal event after whatever `attempt` has said, and start the stream's last `keep_s` seconds."""

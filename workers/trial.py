@@ -30,7 +30,9 @@ class Trial:
         self._worker = worker
         self._losing = losing
         self._job = job
-        self._name, self._args, self._kwargs = "<unknown>", tuple[Any, ...](), dict[Any, Any]()
+        self._name = "<unknown>"
+        self._args: tuple[Any, ...] = ()
+        self._kwargs: dict[Any, Any] = {}
         self._enqueued_ms = 0
         self._try = job.tries + 1
         self._started_ms = timestamp_ms()
@@ -119,7 +121,8 @@ class Trial:
         if function is not None:
             for_ever = for_ever if function.keep_result_forever is None else function.keep_result_forever
             keep_s = keep_s if function.keep_result_s is None else function.keep_result_s
-        progress_s, took_ms = self._progress_s(function), timestamp_ms() - self._started_ms
+        progress_s, ended_ms = self._progress_s(function), timestamp_ms()
+        took_ms = ended_ms - self._started_ms
         if not for_ever and keep_s <= 0:
             return Ended(self._job.id, "over", keep_progress_s=progress_s, took_ms=took_ms, failed=not success)
         kept = serialize_result(
@@ -131,7 +134,7 @@ class Trial:
             success,
             result,
             self._started_ms,
-            timestamp_ms(),
+            ended_ms,
             f"{self._job.id}:{self._name}",
             worker.queue_name,
             job_id=self._job.id,

@@ -65,9 +65,21 @@ local function take(kind, next, accounts)
     end
 end
 
+-- Keeps those of the accounts whose lists have more. In a backlog all have: then one call tells it.
+local function with_more(lists, accounts)
+    local names, more = {}, {}
+    for i, account in ipairs(accounts) do names[i] = lists .. account end
+    if #names == 0 or redis.call('EXISTS', unpack(names)) == #names then return accounts end
+    for i, account in ipairs(accounts) do
+        if redis.call('EXISTS', names[i]) == 1 then more[#more + 1] = account end
+    end
+    return more
+end
+
 -- Gives each account of a ring its turn until `most` jobs are claimed, or no account has one that may run.
 local function serve_ring(lane, kind, most)
     local ring, before, passed = base .. 'ring:' .. lane .. ':' .. kind, #ids, 0
+    local lists = base .. lane .. ':' .. kind .. ':'
     most = math.min(most, room(tonumber(control['kind:' .. kind] or '0'), 'kind:' .. kind))
     while #ids - before < most and looked_at < MOST_LOOKED_AT do
         local length = redis.call('LLEN', ring)
@@ -77,22 +89,23 @@ local function serve_ring(lane, kind, most)
         local share, next, whose = math.max(1, math.floor(left / #accounts)), {}, {}
         for _, account in ipairs(accounts) do
             looked_at = looked_at + 1
-            local waiting, turn = base .. lane .. ':' .. kind .. ':' .. account, share
+            local turn = share
             if account_cap > 0 then turn = math.min(share, room(account_cap, 'account:' .. account)) end
             if turn <= 0 then
                 back[#back + 1] = account -- full: its turn passes, nobody waits behind it
                 passed = passed + 1
             else
                 passed = 0
-                local its = redis.call('LPOP', waiting, turn) or {}
+                local its = redis.call('LPOP', lists .. account, turn) or {}
                 for _, id in ipairs(its) do
                     next[#next + 1] = id
                     whose[#next] = account
                 end
-                if #its == turn and redis.call('EXISTS', waiting) == 1 then back[#back + 1] = account end
+                if #its == turn then back[#back + 1] = account end
             end
         end
         take(kind, next, whose)
+        back = with_more(lists, back)
         if #back > 0 then redis.call('RPUSH', ring, unpack(back)) end
     end
     if redis.call('EXISTS', ring) == 0 then redis.call('SREM', base .. 'rings:' .. lane, kind) end
@@ -158,6 +171,8 @@ end
 local function sooner(at)
     if at and (wait < 0 or at - now < wait) then wait = math.max(0, at - now) end
 end
-sooner(tonumber(redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
-sooner(tonumber(redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]))
+if #ids < wanted then
+    sooner(tonumber(redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
+    sooner(tonumber(redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]))
+end
 return { wait, slots, unpack(claimed) }

@@ -35,13 +35,17 @@ class Outbox:
         return len(self._waiting) + self._under_way
 
     def put(self, ended: Ended, then: Then = None) -> None:
-        """Take an end."""
+        """Take an end; it leaves when `send` is called."""
         self._waiting.append((ended, then))
-        if self._sending is None or self._sending.done():
+
+    def send(self) -> None:
+        """Begin to send what is there, in the loop's next turn, if that has not begun."""
+        if self._waiting and (self._sending is None or self._sending.done()):
             self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def empty(self) -> None:
-        """Wait until everything has been heard."""
+        """Send everything, and wait until it has been heard."""
+        self.send()
         while self._sending is not None and not self._sending.done():
             await asyncio.wait([self._sending])
 

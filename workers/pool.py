@@ -27,7 +27,8 @@ from workers.outbox import Outbox
 from workers.trial import Trial
 
 log = structlog.stdlib.get_logger()
-_MOST_AT_ONCE = 200
+# Of more slots some are claimed for while others run, so that neither this process nor the queue waits for the other.
+_MOST_AT_ONCE = 32
 # How long an idle worker blocks at a time; also how soon it notices that it should stop.
 _IDLE_S = 1.0
 _ABORTS_EVERY_S = 0.2
@@ -55,7 +56,8 @@ class Pool(Worker):
         self.slots = self.max_jobs
         #: Jobs that another worker has taken: their tasks are being stopped, and nothing is to become of them here.
         self.losing: set[str] = set()
-        self._waking, self._freed = asyncio.Event(), asyncio.Event()
+        # There may be something to do; and: there is room that the last claim could not fill.
+        self._waking, self._hungry = asyncio.Event(), asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self._born_s = time.time()
         self._leases: Leases | None = None
@@ -130,20 +132,24 @@ class Pool(Worker):
 
     def _look_again(self) -> None:
         """There may be room now, or nothing left to do."""
-        self._freed.set()
         self._waking.set()
 
     async def _round(self) -> None:
         """Claim what there is room for; when that is not everything there was room for, wait for more."""
         self._waking.clear()
         room, wait_s = self._room(), _IDLE_S
+        # The claim leaves in this turn of the loop and the ends in the next: the queue takes them while the claimed
+        # jobs start. Slots wait for jobs, nobody waits for an end.
+        self._outbox.send()
         if room > 0:
             turn = await self._consumer.claim(room, account_cap=self.account_cap, heed_aborts=self.allow_abort_jobs)
             self._resize(turn.slots)
             self._start(turn.jobs)
-            wait_s = turn.wait_s
             if len(turn.jobs) == room:
+                self._hungry.clear()
                 return
+            self._hungry.set()
+            wait_s = turn.wait_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waking.wait(), max(0.001, min(wait_s, _IDLE_S)))
 
@@ -168,14 +174,11 @@ class Pool(Worker):
         """Wake the claiming loop when the queue says that there is work, and leave that word to others while full."""
         failures = 0
         while True:
-            self._freed.clear()
-            if self._room() == 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), _IDLE_S)
-                continue
+            await self._hungry.wait()
             try:
                 if await self._consumer.woken(_IDLE_S):
                     if self._room() == 0:
+                        self._hungry.clear()
                         await self._consumer.pass_on()
                     self._waking.set()
                 failures = 0

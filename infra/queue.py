@@ -166,14 +166,15 @@ class Queue:
 class Claimed(Struct, frozen=True):
     """A job under a lease: when it was due (ms), and how often it was tried before, or lost its worker.
 
-    The definition is arq's; None when it expired before its turn came.
+    `aborted_ms` is when somebody aborted a job of this id (0: never), be it this one or an earlier one. The definition
+    is arq's; None when it expired before its turn came.
     """
 
     id: str
     due_ms: int
     tries: int
     losses: int
-    aborted: bool
+    aborted_ms: int
     definition: bytes | None
 
 
@@ -203,6 +204,11 @@ class Ended(Struct, frozen=True):
     failed: bool = False
 
 
+def renew_every_s(lease_s: float) -> float:
+    """Return how often leases are renewed: often enough for a Redis that went back in time to settle within seconds."""
+    return min(1.0, lease_s / 3)
+
+
 class Consumer:
     """One queue, as a worker sees it: everything it does is done under its own name."""
 
@@ -213,15 +219,22 @@ class Consumer:
         self._base = base(queue_name)
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
+        self._settle_ms = int(1500 * renew_every_s(lease_s))  # every other worker has renewed once, and was heard
         self._claim, self._finish = script(redis, "claim.lua"), script(redis, "finish.lua")
 
-    async def claim(self, most: int, *, account_cap: int = 0, batch_every: int = 8, heed_aborts: bool = False) -> Turn:
-        """Claim at most `most` due jobs; `account_cap` holds where operators have set none."""
-        fixed = [self._base, _now_ms(), self._lease_ms, most, self._worker, account_cap, batch_every, int(heed_aborts)]
-        wait_ms, slots, *flat = await self._claim([self._queue], fixed)
+    async def claim(
+        self, most: int, *, account_cap: int = 0, batch_every: int = 8, heed_aborts: bool = False, heard_ms: int = 0
+    ) -> Turn:
+        """Claim at most `most` due jobs; `account_cap` holds where operators have set none.
+
+        `heard_ms` is when the worker's last renewal was heard: a Redis that has forgotten it is given time to settle.
+        """
+        who = [self._base, _now_ms(), self._lease_ms, most, self._worker]
+        how = [account_cap, batch_every, int(heed_aborts), heard_ms, self._settle_ms]
+        wait_ms, slots, *flat = await self._claim([self._queue], who + how)
         jobs = [
-            Claimed(job_id.decode(), int(due), tries, losses, aborted == 1, definition or None)
-            for job_id, due, tries, losses, aborted, definition in itertools.batched(flat, 6)
+            Claimed(job_id.decode(), int(due), tries, losses, aborted_ms, definition or None)
+            for job_id, due, tries, losses, aborted_ms, definition in itertools.batched(flat, 6)
         ]
         return Turn(60.0 if wait_ms < 0 else min(60.0, wait_ms / 1000), _slots(slots), jobs)
 
@@ -271,6 +284,8 @@ class Renewer:
         self._fixed = (base(queue_name), int(lease_s * 1000), worker)
         script: Any = redis.register_script(source("renew.lua"))
         self._script: Callable[[list[str], list[Any]], list[Any]] = script
+        #: When the last renewal was heard, in ms since 1970; 0 before the first.
+        self.heard_ms = 0
 
     def __call__(self, job_ids: Sequence[str], told: bytes = b"") -> tuple[int | None, list[str]]:
         """Renew, and tell operators something of the worker.
@@ -278,7 +293,9 @@ class Renewer:
         Returns the slots that they give it (None: its own number), and the jobs that another worker runs by now.
         """
         prefix, lease_ms, worker = self._fixed
-        slots, *lost = self._script([self._queue], [prefix, _now_ms(), lease_ms, worker, told, *job_ids])
+        now_ms = _now_ms()
+        slots, *lost = self._script([self._queue], [prefix, now_ms, lease_ms, worker, told, *job_ids])
+        self.heard_ms = now_ms
         return _slots(slots), [job_id.decode() for job_id in lost]
 
 

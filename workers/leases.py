@@ -15,7 +15,7 @@ log = structlog.stdlib.get_logger()
 
 
 class Leases:
-    """The jobs that a worker holds, each renewed three times before its lease could run out."""
+    """The jobs that a worker holds, each renewed at least three times before its lease could run out."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Leases:
         """
         self._renew = queue.Renewer(redis, queue_name, worker, lease_s)
         self._redis = redis
-        self._every_s = lease_s / 3
+        self._every_s = queue.renew_every_s(lease_s)
         self._describe = describe
         self._on_answer = on_answer
         self._held: set[str] = set()
@@ -42,6 +42,11 @@ class Leases:
         self._renewed = asyncio.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+
+    @property
+    def heard_ms(self) -> int:
+        """When the last renewal was heard (`Consumer.claim` wants to know it)."""
+        return self._renew.heard_ms
 
     def start(self) -> None:
         """Begin, at once: the first renewal makes the worker known."""

@@ -16,12 +16,12 @@ from uuid import uuid4
 import msgspec
 import structlog
 from arq.connections import RedisSettings, create_pool
-from arq.constants import abort_jobs_ss
+from arq.constants import abort_jobs_ss, job_key_prefix
 from arq.worker import Worker
 
 from infra import backoff, queue
 from infra import redis as road
-from infra.queue import Claimed, Consumer
+from infra.queue import Claimed, Consumer, Ended, Turn
 from workers.leases import Leases
 from workers.outbox import Outbox
 from workers.trial import Trial
@@ -31,7 +31,9 @@ log = structlog.stdlib.get_logger()
 _MOST_AT_ONCE = 32
 # How long an idle worker blocks at a time; also how soon it notices that it should stop.
 _IDLE_S = 1.0
-_ABORTS_EVERY_S = 0.2
+# How often arq's aborts are looked for while jobs run, and those of jobs that are gone are forgotten.
+_ABORTS_EVERY_S = 0.05
+_FORGET_EVERY_S = 10.0
 _CRON_EVERY_S = 0.5
 # How long a worker that leaves waits for Redis to hear of its last jobs; then their leases run out.
 _LAST_WORDS_S = 5.0
@@ -58,6 +60,7 @@ class Pool(Worker):
         self.losing: set[str] = set()
         # There may be something to do; and: there is room that the last claim could not fill.
         self._waking, self._hungry = asyncio.Event(), asyncio.Event()
+        self._trials: dict[str, Trial] = {}
         self._background: list[asyncio.Task[None]] = []
         self._born_s = time.time()
         self._leases: Leases | None = None
@@ -102,7 +105,7 @@ class Pool(Worker):
         self._leases.start()
         routines = [self._hear_of_work(), self._keep_time()]
         if self.allow_abort_jobs:
-            routines.append(self._watch_aborts())
+            routines += [self._watch_aborts(), self._forget_aborts()]
         self._background = [asyncio.create_task(routine) for routine in routines]
 
     def _describe(self) -> bytes:
@@ -142,7 +145,7 @@ class Pool(Worker):
         # jobs start. Slots wait for jobs, nobody waits for an end.
         self._outbox.send()
         if room > 0:
-            turn = await self._consumer.claim(room, account_cap=self.account_cap, heed_aborts=self.allow_abort_jobs)
+            turn = await self._claim(room)
             self._resize(turn.slots)
             self._start(turn.jobs)
             if len(turn.jobs) == room:
@@ -152,6 +155,25 @@ class Pool(Worker):
             wait_s = turn.wait_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waking.wait(), max(0.001, min(wait_s, _IDLE_S)))
+
+    async def _claim(self, room: int) -> Turn:
+        """Claim. When the worker is told to stop meanwhile, what was claimed is handed back."""
+        assert self._leases is not None
+        claim = self._consumer.claim(
+            room,
+            account_cap=self.account_cap,
+            heed_aborts=self.allow_abort_jobs,
+            heard_ms=self._leases.heard_ms,
+        )
+        claiming = asyncio.Task(claim, loop=self.loop, eager_start=True)
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(TimeoutError, *road.AWAY):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    for job in (await claiming).jobs:
+                        self._outbox.put(Ended(job.id, "back"))
+            raise
 
     def _room(self) -> int:
         if not self.allow_pick_jobs:
@@ -199,14 +221,17 @@ class Pool(Worker):
                 task.add_done_callback(partial(self._left, job.id))
 
     def _left(self, job_id: str, done: "asyncio.Task[None]") -> None:
+        # However it ended: this worker may get the job again.
         self.tasks.pop(job_id, None)
-        self.losing.discard(job_id)  # however it ended: this worker may get the job again
+        del self._trials[job_id]
+        self.losing.discard(job_id)
+        self.aborting_tasks.discard(job_id)
         self._look_again()
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("a hook failed", job=job_id, exc_info=error)
 
     async def _run(self, job: Claimed) -> None:
-        trial = Trial(self, self.losing, job)
+        trial = self._trials[job.id] = Trial(self, self.losing, job)
         ended = None
         try:
             ended = await trial.run()
@@ -229,18 +254,37 @@ class Pool(Worker):
             await asyncio.sleep(_CRON_EVERY_S)
 
     async def _watch_aborts(self) -> None:
-        """Stop the running jobs that `Job.abort()` names; a name that the queue does not know is forgotten."""
+        """Stop the running jobs that `Job.abort()` names."""
         while True:
             await asyncio.sleep(_ABORTS_EVERY_S)
+            running = list(self.job_tasks)
+            if not running:
+                continue
+            try:
+                named: Any = await self.pool.zmscore(abort_jobs_ss, running)  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+            except road.AWAY:
+                await asyncio.sleep(_CRON_EVERY_S)
+                continue
+            for job_id, aborted_ms in zip(running, named, strict=True):
+                if aborted_ms is not None:
+                    self._abort(job_id, aborted_ms)
+
+    def _abort(self, job_id: str, aborted_ms: float) -> None:
+        task = self.job_tasks.get(job_id)
+        if task is not None and job_id not in self.aborting_tasks and self._trials[job_id].is_meant(aborted_ms):
+            self.aborting_tasks.add(job_id)
+            task.cancel()
+
+    async def _forget_aborts(self) -> None:
+        """Forget the aborts of jobs that no queue has, as every abort of a job that is over leaves one."""
+        while True:
             with contextlib.suppress(*road.AWAY):
-                named = [job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)]  # pyright: ignore[reportUnknownMemberType]
-                for job_id in named:
-                    task = self.job_tasks.get(job_id)
-                    if task is not None:
-                        self.aborting_tasks.add(job_id)
-                        task.cancel()
-                    if task is not None or await self.pool.zscore(self.queue_name, job_id) is None:
-                        await self.pool.zrem(abort_jobs_ss, job_id)
+                named: Any = await self.pool.zrange(abort_jobs_ss, 0, -1)  # pyright: ignore[reportUnknownMemberType]
+                if named:
+                    there: Any = await self.pool.mget([job_key_prefix + job_id.decode() for job_id in named])
+                    if gone := [job_id for job_id, known in zip(named, there, strict=True) if known is None]:
+                        await self.pool.zrem(abort_jobs_ss, *gone)
+            await asyncio.sleep(_FORGET_EVERY_S)
 
     async def close(self) -> None:
         """Close every connection, also when a job was cut short while it ended."""

@@ -41,8 +41,10 @@ class Trial:
 
     async def run(self) -> Ended | None:
         """Return what becomes of the job, or None when it belongs to another worker by now."""
-        refusal = asyncio.CancelledError() if self._job.aborted else None
-        if (refusal := self._read() or refusal) is not None:
+        refusal = self._read()
+        if refusal is None and self.is_meant(self._job.aborted_ms):
+            refusal = asyncio.CancelledError()
+        if refusal is not None:
             return self._failed(refusal, None)
         function = self._worker.functions[self._name]
         most = self._worker.max_tries if function.max_tries is None else function.max_tries
@@ -63,6 +65,10 @@ class Trial:
         if ended is not None and self._worker.on_job_end:
             await self._worker.on_job_end(self.ctx)
         return ended
+
+    def is_meant(self, aborted_ms: float) -> bool:
+        """Say whether an abort of this moment was about this job, and not about an earlier one of its id."""
+        return aborted_ms >= self._enqueued_ms
 
     def _read(self) -> Exception | None:
         if self._job.definition is None:
@@ -103,7 +109,6 @@ class Trial:
             worker.jobs_retried += 1
             return Ended(job_id, "again", error.defer_score or 0)
         aborted = job_id in worker.aborting_tasks
-        worker.aborting_tasks.discard(job_id)
         if worker.retry_jobs and isinstance(error, asyncio.CancelledError | RetryJob) and not aborted:
             worker.jobs_retried += 1
             return Ended(job_id, "back" if isinstance(error, asyncio.CancelledError) else "again")

@@ -1,10 +1,11 @@
 -- Claims due jobs for a worker, each under a lease, in fair order.
 -- KEYS[1]  arq's queue
 -- ARGV     base, now in ms, lease in ms, how many, the worker, most running per account (0: any number), one in how
---          many turns goes to the batch lane first, and 1 if aborts are heeded
+--          many turns goes to the batch lane first, 1 if aborts are heeded, ms of the last renewal that the worker
+--          knows to be heard (0: none), and ms to wait for the others where Redis has forgotten that one
 -- Returns  ms until it is worth looking again (-1: nothing is to be expected), the slots that operators give a worker
 --          (-1: its own number), then for each claimed job: id, ms it was due, tries and losses before this one,
---          1 if it was aborted, definition
+--          ms at which it was aborted (0: never), definition
 local queue, base, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local lease, wanted, worker = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local batch_every, heed_aborts = tonumber(ARGV[7]), ARGV[8] == '1'
@@ -17,6 +18,15 @@ for i = 1, #said, 2 do control[said[i]] = said[i + 1] end
 local slots = tonumber(control.slots or '-1')
 local account_cap = tonumber(control.account_cap or ARGV[6])
 
+-- A Redis that has forgotten what this worker knows it heard came back empty or with an old snapshot: what it says of
+-- leases and lists is not so. Nobody claims until every living worker has renewed, and so taken again what it runs.
+local settling = redis.call('PTTL', base .. 'settling')
+if settling < 0 and tonumber(redis.call('ZSCORE', base .. 'alive', worker) or 0) < tonumber(ARGV[9]) then
+    settling = tonumber(ARGV[10])
+    redis.call('SET', base .. 'settling', worker, 'PX', settling)
+end
+if settling > 0 then return { settling, slots } end
+
 -- Jobs of dead workers come back first, ahead of their account's others; that is no try of theirs.
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)
 if #dead > 0 then
@@ -24,7 +34,8 @@ if #dead > 0 then
     redis.call('ZREM', leases, unpack(dead))
     redis.call('HDEL', owners, unpack(dead))
     local changes = {}
-    for i, id in ipairs(dead) do
+    for i = #dead, 1, -1 do -- from the last one, so that they stand in order at the head
+        local id = dead[i]
         redis.call('DEL', 'arq:in-progress:' .. id)
         local lane, kind, account = split(whose[i])
         add(changes, -1, kind, account)
@@ -162,7 +173,7 @@ if #ids > 0 then
         local at = 6 * (i - 1)
         claimed[at + 1], claimed[at + 2] = id, scores[i] + SHIFT
         claimed[at + 3], claimed[at + 4] = tonumber(tries[i] or 0), tonumber(losses[i] or 0)
-        claimed[at + 5], claimed[at + 6] = aborts[i] and 1 or 0, definitions[i] or ''
+        claimed[at + 5], claimed[at + 6] = tonumber(aborts[i] or 0), definitions[i] or ''
     end
     -- There may be more than this worker had room for: let the next idle one look too.
     if #ids >= wanted and redis.call('EXISTS', base .. 'rings:interactive', base .. 'rings:batch') > 0 then wake(base) end

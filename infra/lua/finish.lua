@@ -12,7 +12,7 @@ local KEPT_TIMES, KEEP_STATS_S = 256, 7200
 local ids = {}
 for i, job in ipairs(jobs) do ids[i] = job[1] end
 local owned, who = redis.call('HMGET', base .. 'owners', unpack(ids)), redis.call('HMGET', base .. 'who', unpack(ids))
-local lost, ended, over, forgotten, times, changes = {}, {}, {}, {}, {}, {}
+local lost, ended, over, back, forgotten, times, changes = {}, {}, {}, {}, {}, {}, {}
 local seen, done, failed, returned = {}, 0, 0, 0
 for i, job in ipairs(jobs) do
     local id, how, ms, result, progress_s, took, was_failed = unpack(job)
@@ -43,19 +43,23 @@ for i, job in ipairs(jobs) do
             redis.call('ZADD', queue, now + ms, id)
         else
             returned = returned + 1
-            line_up(base, 'LPUSH', lane, kind, account, { id })
-            redis.call('ZADD', queue, now - SHIFT, id)
+            back[#back + 1] = { lane, kind, account, id }
         end
     end
+end
+for i = #back, 1, -1 do -- from the last one, so that they stand in order at the heads of their lists
+    local lane, kind, account, id = unpack(back[i])
+    line_up(base, 'LPUSH', lane, kind, account, { id })
+    redis.call('ZADD', queue, now - SHIFT, id)
 end
 if #ended == 0 then return lost end
 redis.call('ZREM', base .. 'leases', unpack(ended))
 redis.call('HDEL', base .. 'owners', unpack(ended))
-redis.call('ZREM', 'arq:abort', unpack(ended))
 count(base, changes)
 if #forgotten > 0 then redis.call('DEL', unpack(forgotten)) end
 if #over > 0 then
     redis.call('ZREM', queue, unpack(over))
+    redis.call('ZREM', 'arq:abort', unpack(over))
     redis.call('HDEL', base .. 'who', unpack(over))
     redis.call('HDEL', base .. 'losses', unpack(over))
 end

@@ -1,7 +1,7 @@
 """Drop-in is a fact: what arq's users rely on, run on our pool."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,32 +10,12 @@ from arq import cron
 from arq.connections import ArqRedis
 from arq.jobs import Job, JobStatus, ResultNotFound
 from arq.worker import FailedJobs, Function, Retry, func
-from redis.asyncio import ConnectionPool
 
-from infra import embedded, queue
-from infra.settings import Settings
+from infra import queue
 from workers.pool import Pool
 
 Ctx = dict[str, Any]
 Build = Callable[..., Pool]
-
-
-@pytest.fixture
-async def build(settings: Settings) -> AsyncGenerator[Build]:
-    """Make pools, and close them at the end."""
-    built: list[Pool] = []
-
-    def make(*functions: Any, **options: Any) -> Pool:
-        pool = ConnectionPool.from_url(embedded.redis_url(settings))  # pyright: ignore[reportUnknownMemberType]
-        options = {"burst": True, "handle_signals": False} | options
-        client = ArqRedis(pool, job_serializer=queue.serialize, job_deserializer=queue.deserialize)
-        worker = Pool(functions, redis_pool=client, **options)
-        built.append(worker)
-        return worker
-
-    yield make
-    for worker in built:
-        await worker.close()
 
 
 async def add(ctx: Ctx, a: int, b: int = 0) -> int:
@@ -192,16 +172,102 @@ async def test_a_waiting_job_is_aborted_before_it_starts(redis: ArqRedis, build:
     assert worker.jobs_complete == 0
 
 
-async def test_aborting_an_unknown_id_does_not_kill_the_next_job_of_that_name(redis: ArqRedis, build: Build) -> None:
+async def test_an_abort_reaches_the_coroutine_within_a_fifth_of_a_second(redis: ArqRedis, build: Build) -> None:
+    clock = asyncio.get_running_loop().time
+    stopped_s: dict[str, float] = {}
+
+    async def long(ctx: Ctx) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            stopped_s[ctx["job_id"]] = clock()
+
+    jobs = [await redis.enqueue_job("long") for _ in range(20)]
+    worker = build(func(long, name="long"), allow_abort_jobs=True, max_jobs=20)
+    running = asyncio.create_task(worker.async_run())
+    delays_s: list[float] = []
+    async with asyncio.timeout(20):
+        while len(worker.job_tasks) < len(jobs):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for job in jobs:
+            assert job is not None
+            asked_s = clock()
+            assert await job.abort(timeout=5, poll_delay=0.01)
+            delays_s.append(stopped_s[job.job_id] - asked_s)
+        await running
+    assert sorted(delays_s)[18] <= 0.2, "the 95th of a hundred"
+
+
+async def test_an_aborted_function_may_take_its_time_to_clean_up(redis: ArqRedis, build: Build) -> None:
+    cleaned = False
+
+    async def long(ctx: Ctx) -> None:
+        nonlocal cleaned
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.3)  # several looks for aborts later
+            cleaned = True
+
+    job = await redis.enqueue_job("long")
+    assert job is not None
+    worker = build(func(long, name="long"), allow_abort_jobs=True)
+    running = asyncio.create_task(worker.async_run())
+    async with asyncio.timeout(5):
+        while not worker.job_tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await job.abort(poll_delay=0.02)
+        await running
+    assert cleaned
+
+
+@pytest.mark.parametrize("there", ["while the worker is there", "before the worker is there"])
+async def test_aborting_an_unknown_id_does_not_kill_the_next_job_of_that_name(
+    redis: ArqRedis, build: Build, there: str
+) -> None:
     with pytest.raises((ResultNotFound, TimeoutError)):
         await Job("later", redis).result(timeout=0.01)
-    assert not await Job("later", redis).abort(timeout=0.1, poll_delay=0.02)
     idle = build(add, allow_abort_jobs=True, burst=False)
-    running = asyncio.create_task(idle.async_run())
-    await asyncio.sleep(0.6)
+    running = asyncio.create_task(idle.async_run()) if there.startswith("while") else None
+    assert not await Job("later", redis).abort(timeout=0.1, poll_delay=0.02)
     job = await redis.enqueue_job("add", 1, _job_id="later")
     assert job is not None
+    running = running or asyncio.create_task(idle.async_run())
     assert await job.result(timeout=5, poll_delay=0.02) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_aborting_a_finished_job_does_not_kill_the_next_one_of_its_name(redis: ArqRedis, build: Build) -> None:
+    first = await redis.enqueue_job("add", 1, _job_id="again")
+    assert first is not None
+    await build(func(add, keep_result=0), allow_abort_jobs=True).async_run()
+    assert not await first.abort(timeout=0.1, poll_delay=0.02)
+
+    async def slow(ctx: Ctx) -> int:
+        await asyncio.sleep(0.3)  # several looks for aborts
+        return 2
+
+    second = await redis.enqueue_job("slow", _job_id="again")
+    assert second is not None
+    await build(func(slow, name="slow"), allow_abort_jobs=True).async_run()
+    assert await second.result(timeout=1) == 2
+
+
+async def test_aborts_of_jobs_that_are_not_there_are_forgotten_and_others_kept(
+    redis: ArqRedis, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.pool._FORGET_EVERY_S", 0.05)
+    elsewhere = await redis.enqueue_job("add", 1, _queue_name="arq:queue:other", _job_id="elsewhere")
+    assert elsewhere is not None
+    for name in ("nobody", "elsewhere"):
+        await redis.zadd("arq:abort", {name: 1_900_000_000_000})  # pyright: ignore[reportUnknownMemberType]
+    idle = build(add, allow_abort_jobs=True, burst=False)
+    running = asyncio.create_task(idle.async_run())
+    async with asyncio.timeout(5):
+        while await redis.zscore("arq:abort", "nobody") is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert await redis.zscore("arq:abort", "elsewhere") is not None, "another queue's worker has to see it"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

@@ -288,7 +288,12 @@ class Pool(Worker):
 
     async def close(self) -> None:
         """Close every connection, also when a job was cut short while it ended."""
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        if not self._handle_signals:
+            for task in self.tasks.values():
+                task.cancel()
+        while self.tasks:  # the others are not kept waiting for the slowest one
+            await asyncio.wait(self.tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            self._outbox.send()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

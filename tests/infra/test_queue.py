@@ -95,17 +95,17 @@ async def test_three_hundred_slots_run_three_hundred_jobs(redis: ArqRedis) -> No
 
 async def test_a_dead_workers_jobs_come_back_first_and_a_renewed_lease_does_not_run_out(redis: ArqRedis) -> None:
     account = ids.new()
-    filled = await fill(redis, *[account] * 4)
+    filled = await fill(redis, *[account] * 5)
     dead, living = consumer(redis, "dead", 0.3), consumer(redis, "living", 0.3)
     renew = Renewer(blocking_twin(redis), CHAT, "living", 0.3)
-    await dead.claim(1)
+    await dead.claim(2)
     await living.claim(1)
     for _ in range(4):
         await asyncio.sleep(0.15)
-        assert await asyncio.to_thread(renew, [filled[1]]) == (None, [])
+        assert await asyncio.to_thread(renew, [filled[2]]) == (None, [])
     jobs = (await consumer(redis, "next").claim(10)).jobs
-    assert names(jobs) == [filled[0], filled[2], filled[3]]
-    assert (jobs[0].tries, jobs[0].losses) == (0, 1)
+    assert names(jobs) == [filled[0], filled[1], filled[3], filled[4]]
+    assert [(job.tries, job.losses) for job in jobs] == [(0, 1), (0, 1), (0, 0), (0, 0)]
 
 
 async def test_who_lost_a_lease_can_neither_finish_nor_renew_it(redis: ArqRedis) -> None:

@@ -28,7 +28,7 @@ from workers.trial import Trial
 
 log = structlog.stdlib.get_logger()
 # Of more slots some are claimed for while others run, so that neither this process nor the queue waits for the other.
-_MOST_AT_ONCE = 32
+_MOST_AT_ONCE = 50
 # How long an idle worker blocks at a time; also how soon it notices that it should stop.
 _IDLE_S = 1.0
 # How often arq's aborts are looked for while jobs run, and those of jobs that are gone are forgotten.

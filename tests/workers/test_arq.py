@@ -230,6 +230,7 @@ async def test_aborting_an_unknown_id_does_not_kill_the_next_job_of_that_name(
     idle = build(add, allow_abort_jobs=True, burst=False)
     running = asyncio.create_task(idle.async_run()) if there.startswith("while") else None
     assert not await Job("later", redis).abort(timeout=0.1, poll_delay=0.02)
+    await asyncio.sleep(0.002)  # arq counts in milliseconds
     job = await redis.enqueue_job("add", 1, _job_id="later")
     assert job is not None
     running = running or asyncio.create_task(idle.async_run())
@@ -243,6 +244,7 @@ async def test_aborting_a_finished_job_does_not_kill_the_next_one_of_its_name(re
     assert first is not None
     await build(func(add, keep_result=0), allow_abort_jobs=True).async_run()
     assert not await first.abort(timeout=0.1, poll_delay=0.02)
+    await asyncio.sleep(0.002)
 
     async def slow(ctx: Ctx) -> int:
         await asyncio.sleep(0.3)  # several looks for aborts

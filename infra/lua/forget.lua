@@ -10,7 +10,12 @@ for i = 2, #ARGV do
     if score >= -SHIFT then
         local lane, kind, account = split(redis.call('HGET', base .. 'who', id))
         -- Whoever cancels a batch does so in its order, so that the id stands near the head.
-        if score < 0 then redis.call('LREM', base .. lane .. ':' .. kind .. ':' .. account, 1, id) end
+        if score < 0 then
+            local list = base .. lane .. ':' .. kind .. ':' .. account
+            redis.call('LREM', list, 1, id)
+            -- An account that stays in the ring with no job would stand there twice with its next one.
+            if redis.call('EXISTS', list) == 0 then redis.call('LREM', base .. 'ring:' .. lane .. ':' .. kind, 1, account) end
+        end
         redis.call('ZREM', queue, id)
         redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id)
         redis.call('HDEL', base .. 'who', id)

@@ -1,0 +1,40 @@
+"""What the simulation found in the queue, each as small as it can be told."""
+
+from uuid import UUID
+
+from arq.connections import ArqRedis
+
+from infra import ids, queue
+from infra.queue import Consumer, Lane, Queue
+
+CHAT = queue.name("chat")
+
+
+def consumer(redis: ArqRedis, name: str = "a", lease_s: float = 10) -> Consumer:
+    """Return a worker's side of the queue."""
+    return Consumer(redis, CHAT, name, lease_s)
+
+
+async def fill(
+    redis: ArqRedis, account: UUID, many: int = 1, *, kind: str = "", lane: Lane = "interactive"
+) -> list[UUID]:
+    """Enqueue an account's jobs."""
+    job_ids = [ids.new() for _ in range(many)]
+    await Queue(redis).enqueue("chat", [(job_id, account) for job_id in job_ids], kind=kind, lane=lane)
+    return job_ids
+
+
+async def claimed(worker: Consumer, room: int, *, batch_every: int = 8) -> list[UUID]:
+    """Claim, and return what was claimed."""
+    return [UUID(job.id) for job in (await worker.claim(room, batch_every=batch_every)).jobs]
+
+
+async def test_who_cancels_and_submits_again_gets_no_second_place_in_the_ring(redis: ArqRedis) -> None:
+    pushing, modest = ids.new(), ids.new()
+    for _ in range(5):
+        (canceled,) = await fill(redis, pushing)
+        await Queue(redis).forget("chat", [canceled])
+    many, few = await fill(redis, pushing, 10), await fill(redis, modest, 10)
+    worker = consumer(redis)
+    turns = [job_id for _ in range(6) for job_id in await claimed(worker, 1)]
+    assert sorted(turns) == sorted([*many[:3], *few[:3]])

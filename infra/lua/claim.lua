@@ -123,9 +123,13 @@ local function serve_ring(lane, kind, most)
     return #ids - before
 end
 
+-- How many turns there were, in all and in each lane. A lane's kinds take theirs by its own count: by that of all, the
+-- turns that are the batch lane's could always be the same kind's.
+local turns = { all = 0, interactive = 0, batch = 0 }
+
 -- Shares `most` turns of a lane among its kinds, and gives what one cannot use to the others.
-local function serve(lane, most, turn)
-    local kinds, got = redis.call('SMEMBERS', base .. 'rings:' .. lane), 0
+local function serve(lane, most)
+    local kinds, got, turn = redis.call('SMEMBERS', base .. 'rings:' .. lane), 0, turns[lane]
     table.sort(kinds)
     for round = 1, 2 do
         for i = 1, #kinds do
@@ -137,18 +141,23 @@ local function serve(lane, most, turn)
             end
         end
     end
+    turns.all, turns[lane] = turns.all + got, turn + got
     return got
 end
 
 local wait = -1
 if control.paused ~= '1' then
-    local turn = tonumber(redis.call('GET', base .. 'turn') or '0')
-    local left = wanted
+    local said = redis.call('HMGET', base .. 'turns', 'all', 'interactive', 'batch')
+    turns.all, turns.interactive, turns.batch = tonumber(said[1] or 0), tonumber(said[2] or 0), tonumber(said[3] or 0)
+    local left, turn = wanted, turns.all
     local for_batch = math.floor((turn + wanted) / batch_every) - math.floor(turn / batch_every)
-    if for_batch > 0 then left = left - serve('batch', for_batch, turn) end
-    if left > 0 then left = left - serve('interactive', left, turn) end
-    if left > 0 then left = left - serve('batch', left, turn) end
-    if #ids > 0 then redis.call('SET', base .. 'turn', (turn + #ids) % (batch_every * 100000)) end
+    if for_batch > 0 then left = left - serve('batch', for_batch) end
+    if left > 0 then left = left - serve('interactive', left) end
+    if left > 0 then left = left - serve('batch', left) end
+    if #ids > 0 then
+        for name, n in pairs(turns) do turns[name] = n % (batch_every * 100000) end
+        redis.call('HSET', base .. 'turns', 'all', turns.all, 'interactive', turns.interactive, 'batch', turns.batch)
+    end
     if looked_at >= MOST_LOOKED_AT then wait = 20 end
 end
 

@@ -38,3 +38,15 @@ async def test_who_cancels_and_submits_again_gets_no_second_place_in_the_ring(re
     worker = consumer(redis)
     turns = [job_id for _ in range(6) for job_id in await claimed(worker, 1)]
     assert sorted(turns) == sorted([*many[:3], *few[:3]])
+
+
+async def test_every_kind_of_a_lane_gets_its_turn_beside_a_busy_other_lane(redis: ArqRedis) -> None:
+    account = ids.new()
+    await fill(redis, account, 100)
+    batches = {kind: await fill(redis, account, 10, kind=kind, lane="batch") for kind in ("chat", "scan")}
+    worker = consumer(redis)
+    served = [job_id for _ in range(12) for job_id in await claimed(worker, 1, batch_every=2)]
+    assert {kind: sum(job_id in batch for job_id in served) for kind, batch in batches.items()} == {
+        "chat": 3,
+        "scan": 3,
+    }

@@ -9,6 +9,7 @@
 -- and kind, and a kind with such accounts is a member of its lane's rings.
 -- Commands are called for many jobs at once wherever they can be: a call from Lua costs as much as its work.
 local SHIFT = 4398046511104 -- 2^42 ms, the year 2109
+local MOST_UNPACKED = 1000 -- Lua passes some 8000 arguments at most
 local BEGUN_S = 88400 -- how long arq remembers the tries of a job
 
 local function split(said)
@@ -32,11 +33,8 @@ end
 
 -- Counts the running jobs of kinds and accounts, for their caps. Whoever takes a lease or ends one says so here, in the
 -- same call; and the tender counts the leases anew (recount.lua), so that nothing can stay wrong.
-local function count(base, changes)
-    local names, before = {}, {}
-    for name in pairs(changes) do names[#names + 1] = name end
-    if #names == 0 then return end
-    before = redis.call('HMGET', base .. 'running', unpack(names))
+local function count_some(base, changes, names)
+    local before = redis.call('HMGET', base .. 'running', unpack(names))
     local now, none = {}, {}
     for i, name in ipairs(names) do
         local n = tonumber(before[i] or 0) + changes[name]
@@ -47,6 +45,18 @@ local function count(base, changes)
     end
     if #now > 0 then redis.call('HSET', base .. 'running', unpack(now)) end
     if #none > 0 then redis.call('HDEL', base .. 'running', unpack(none)) end
+end
+
+local function count(base, changes)
+    local names = {}
+    for name in pairs(changes) do
+        names[#names + 1] = name
+        if #names == MOST_UNPACKED then
+            count_some(base, changes, names)
+            names = {}
+        end
+    end
+    if #names > 0 then count_some(base, changes, names) end
 end
 
 local function add(changes, by, kind, account)

@@ -5,7 +5,8 @@ from uuid import UUID
 from arq.connections import ArqRedis
 
 from infra import ids, queue
-from infra.queue import Consumer, Lane, Queue
+from infra.overview import Control, Overseer
+from infra.queue import Consumer, Ended, Lane, Queue
 
 CHAT = queue.name("chat")
 
@@ -50,3 +51,17 @@ async def test_every_kind_of_a_lane_gets_its_turn_beside_a_busy_other_lane(redis
         "chat": 3,
         "scan": 3,
     }
+
+
+async def test_more_accounts_can_run_at_once_than_lua_passes_arguments(redis: ArqRedis) -> None:
+    jobs = [(ids.new(), ids.new()) for _ in range(5000)]
+    await Queue(redis).enqueue("chat", jobs)
+    worker = consumer(redis)
+    for _ in range(25):
+        assert len(await claimed(worker, 200)) == 200
+    await Overseer(redis).recount("chat")
+    await Overseer(redis).control("chat", Control(account_cap=1))
+    (second,) = await fill(redis, jobs[0][1])
+    assert await claimed(worker, 10) == []
+    await worker.finish([Ended(str(jobs[0][0]), "over")])
+    assert await claimed(worker, 10) == [second]

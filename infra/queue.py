@@ -111,6 +111,7 @@ class Queue:
         """Use `redis` for everything."""
         self._redis = redis
         self._enqueue, self._forget = script(redis, "enqueue.lua"), script(redis, "forget.lua")
+        self._lost = script(redis, "lost.lua")
 
     async def enqueue(
         self,
@@ -144,11 +145,16 @@ class Queue:
         await self._forget([name(pool)], [base(name(pool)), *(str(job_id) for job_id in job_ids)])
 
     async def lost(self, pool: str, job_ids: Sequence[UUID]) -> list[UUID]:
-        """Return those of `job_ids` that the pool's queue does not know, waiting or running."""
-        if not job_ids:
-            return []
-        scores: list[float | None] = await self._redis.zmscore(name(pool), [str(job_id) for job_id in job_ids])  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
-        return [job_id for job_id, score in zip(job_ids, scores, strict=True) if score is None]
+        """Return those of `job_ids` that the pool's queue does not know, waiting or running.
+
+        One that runs is lost, too, when its worker took its lease again after Redis had forgotten whose it is: it is
+        to be enqueued, which then only tells that.
+        """
+        lost: list[UUID] = []
+        for some in _chunks(job_ids):
+            told = await self._lost([name(pool)], [base(name(pool)), *(str(job_id) for job_id in some)])
+            lost += [UUID(job_id.decode()) for job_id in told]
+        return lost
 
     async def leased(self, job_ids: Sequence[UUID]) -> set[UUID]:
         """Return those of `job_ids` that a living worker holds a lease on."""
@@ -309,6 +315,6 @@ def _definition(job: Waiting, now_ms: int) -> bytes:
     return definition
 
 
-def _chunks(jobs: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+def _chunks[T](jobs: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(jobs), _MOST_AT_ONCE):
         yield jobs[start : start + _MOST_AT_ONCE]

@@ -39,7 +39,8 @@ if #dead > 0 then
         redis.call('DEL', 'arq:in-progress:' .. id)
         local lane, kind, account = split(whose[i])
         add(changes, -1, kind, account)
-        if redis.call('ZSCORE', queue, id) then -- one that is not there is over
+        if is_forgotten(whose[i], id) then redis.call('ZREM', queue, id)
+        elseif redis.call('ZSCORE', queue, id) then -- one that is not there is over
             redis.call('HINCRBY', base .. 'losses', id, 1)
             line_up(base, 'LPUSH', lane, kind, account, { id })
             redis.call('ZADD', queue, now - SHIFT, id)

@@ -17,6 +17,12 @@ local function split(said)
     return string.match(said, '^(%S+) (%S*) (.*)$')
 end
 
+-- Whether Redis came back empty or old, and only the worker of a job knew of it: what is to be called is not known here
+-- any more. It may run to its end; otherwise the tender puts it on the queue anew.
+local function is_forgotten(said, id)
+    return not said and redis.call('EXISTS', 'arq:job:' .. id) == 0
+end
+
 -- Adds a value to one of several lists.
 local function gather(groups, name, value)
     local group = groups[name]

@@ -36,6 +36,7 @@ for i, job in ipairs(jobs) do
             done = done + 1
             if was_failed then failed = failed + 1 end
             gather(times, kind, took)
+        elseif is_forgotten(who[i], id) then over[#over + 1] = id
         elseif how == 'again' then
             returned = returned + 1
             redis.call('INCR', 'arq:retry:' .. id)

@@ -1,12 +1,14 @@
 """What the simulation found in the queue, each as small as it can be told."""
 
+import asyncio
 from uuid import UUID
 
 from arq.connections import ArqRedis
 
 from infra import ids, queue
 from infra.overview import Control, Overseer
-from infra.queue import Consumer, Ended, Lane, Queue
+from infra.queue import Consumer, Ended, Lane, Queue, Renewer
+from infra.redis import blocking_twin
 
 CHAT = queue.name("chat")
 
@@ -65,3 +67,40 @@ async def test_more_accounts_can_run_at_once_than_lua_passes_arguments(redis: Ar
     assert await claimed(worker, 10) == []
     await worker.finish([Ended(str(jobs[0][0]), "over")])
     assert await claimed(worker, 10) == [second]
+
+
+async def test_a_running_job_that_redis_forgot_counts_for_its_account_when_the_tender_has_told_again(
+    redis: ArqRedis,
+) -> None:
+    account = ids.new()
+    (running,) = await fill(redis, account, kind="chat")
+    worker, line = consumer(redis), Queue(redis)
+    await worker.claim(1)
+    await redis.flushall()  # pyright: ignore[reportUnknownMemberType]
+    Renewer(blocking_twin(redis), CHAT, "a", 10)([str(running)])
+    assert await line.lost("chat", [running]) == [running], "nobody knows whose it is"
+    await line.enqueue("chat", [(running, account)], kind="chat")
+    assert await line.lost("chat", [running]) == []
+    await Overseer(redis).control("chat", Control(account_cap=1))
+    (second,) = await fill(redis, account, kind="chat")
+    assert await claimed(worker, 10) == []
+    await worker.finish([Ended(str(running), "over")])
+    assert await claimed(worker, 10) == [second]
+
+
+async def test_a_job_that_redis_forgot_is_never_handed_out_without_what_is_to_be_called(redis: ArqRedis) -> None:
+    account = ids.new()
+    given_back, orphan, again = await fill(redis, account, 3)
+    worker, line = consumer(redis), Queue(redis)
+    await worker.claim(3)
+    await redis.flushall()  # pyright: ignore[reportUnknownMemberType]
+    Renewer(blocking_twin(redis), CHAT, "a", 10)([str(given_back), str(again)])
+    Renewer(blocking_twin(redis), CHAT, "dead", 0.001)([str(orphan)])
+    await worker.finish([Ended(str(given_back), "back"), Ended(str(again), "again")])
+    await asyncio.sleep(0.01)
+    assert await claimed(worker, 10) == []
+    assert await line.lost("chat", [given_back, orphan, again]) == [given_back, orphan, again], "the tender's to mend"
+    await line.enqueue("chat", [(job_id, account) for job_id in (given_back, orphan, again)])
+    turn = await worker.claim(10)
+    assert [UUID(job.id) for job in turn.jobs] == [given_back, orphan, again]
+    assert all(job.definition for job in turn.jobs)

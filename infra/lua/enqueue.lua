@@ -8,7 +8,7 @@ local queue, base = KEYS[1], ARGV[1]
 local now, due, keep, jobs = unpack(cmsgpack.unpack(ARGV[2]))
 local ids = {}
 for i, job in ipairs(jobs) do ids[i] = job[1] end
-local known, whose, seen = redis.call('ZMSCORE', queue, unpack(ids)), redis.call('HMGET', base .. 'who', unpack(ids)), {}
+local known, seen = redis.call('ZMSCORE', queue, unpack(ids)), {}
 local who, scores, lists, changes, added = {}, {}, {}, {}, 0
 for i, job in ipairs(jobs) do
     local id, lane, kind, account, definition = unpack(job)
@@ -21,7 +21,7 @@ for i, job in ipairs(jobs) do
         scores[#scores + 1] = due > now and due or due - SHIFT
         scores[#scores + 1] = id
         if due <= now then gather(lists, who[#who], id) end
-    elseif not seen[id] and is_forgotten(whose[i], id) then
+    elseif not seen[id] and tonumber(known[i]) < -SHIFT and is_forgotten(redis.call('HGET', base .. 'who', id), id) then
         seen[id] = true
         redis.call('SET', 'arq:job:' .. id, definition, 'PX', keep)
         who[#who + 1] = id

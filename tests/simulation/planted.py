@@ -83,6 +83,20 @@ DEFECTS = [
         (Law.WHOLE, Law.KNOWN, Law.TAKEN_AGAIN),
     ),
     Defect(
+        "a job that Redis has forgotten comes back from the dead",
+        "claim.lua",
+        "if is_forgotten(whose[i], id) then",
+        "if false then",
+        (Law.GONE, Law.SHOWN),
+    ),
+    Defect(
+        "what is to be called is not said",
+        "claim.lua",
+        "definitions[i] or ''",
+        "''",
+        (Law.WHOLE,),
+    ),
+    Defect(
         "a finished job counts as running",
         "finish.lua",
         "add(changes, -1, kind, account)",

@@ -99,7 +99,7 @@ class Judge:
     def _wait(self, asked: Asked, turn: Turn) -> None:
         ends = [place.until_ms if place.worker else place.due_ms for place in self.road.places.values()]
         later = [at for at in ends if at > asked.now_ms]
-        if later:
+        if later and len(turn.jobs) < asked.room:  # whoever has no room left looks when he has
             Law.WAIT.holds(turn.wait_s * 1000 <= min(later) - asked.now_ms + 0.5, turn.wait_s, min(later))
 
     def _accounts(self, served: Counter[Line], hungry: set[Line]) -> None:

@@ -57,14 +57,14 @@ DEFECTS = [
     Defect(
         "a renewal takes nothing again",
         "renew.lua",
-        "if owner and owner ~= worker then",
+        "if other and tonumber(redis.call('ZSCORE', base .. 'leases', id) or 0) > now then",
         "if owner ~= worker then",
         (Law.TAKEN_AGAIN,),
     ),
     Defect(
         "a renewal takes what another has",
         "renew.lua",
-        "if owner and owner ~= worker then",
+        "if other and tonumber(redis.call('ZSCORE', base .. 'leases', id) or 0) > now then",
         "if false then",
         (Law.NO_ZOMBIE,),
     ),

@@ -80,20 +80,21 @@ class Road:
             if due_ms <= now_ms:
                 self._list(self.places[job_id])
 
-    def renew(self, job_ids: Sequence[str], rows: dict[str, Row], worker: str, until_ms: int) -> list[str]:
-        """Extend leases, and take those that nobody has; return the jobs that another worker has."""
+    def renew(self, job_ids: Sequence[str], rows: dict[str, Row], worker: str, now_ms: int, lease_ms: int) -> list[str]:
+        """Extend leases, and take those that nobody has or nobody renewed; return the jobs that another worker has."""
         lost: list[str] = []
         for job_id in job_ids:
             row = rows[job_id]
             place = self.places.get(job_id)
             if place is None:
                 place = self.places[job_id] = Place((row.lane, row.kind, str(row.account)), 0, fresh=False, bare=True)
-            if place.worker not in {"", worker}:
+            if place.worker not in {"", worker} and place.until_ms > now_ms:
                 lost.append(job_id)
                 continue
             if not place.worker and place.listed:
                 self.doubled.add(place.line)
-            place.worker, place.until_ms, place.listed, place.fresh, place.front = worker, until_ms, False, False, False
+            place.worker, place.until_ms = worker, now_ms + lease_ms
+            place.listed, place.fresh, place.front = False, False, False
         return lost
 
     def take(self, job_id: str, worker: str, until_ms: int) -> None:

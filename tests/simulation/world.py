@@ -189,7 +189,7 @@ class World:
         held, places = list(hand.held), self.road.places
         taken = [job_id for job_id in held if job_id not in places or not places[job_id].worker]
         slots, lost = hand.renewer(held)
-        expected = self.road.renew(held, self.truth.rows, hand.name, self.now_ms() + LEASE_MS)
+        expected = self.road.renew(held, self.truth.rows, hand.name, self.now_ms(), LEASE_MS)
         Law.PAUSED.holds(slots == self.road.control.slots, slots)
         Law.NO_ZOMBIE.holds(set(expected) <= set(lost), lost, expected)
         Law.TAKEN_AGAIN.holds(set(lost) <= set(expected), lost, expected)

@@ -54,9 +54,15 @@ def named(path: Path) -> int | None:
 
 
 def end(path: Path, ask: signal.Signals) -> None:
-    """End the process group that holds `path` (claimed with `passed_on`): `ask` first, then SIGKILL.
+    """End the process group that holds `path`, as `take` does, and leave it to nobody."""
+    os.close(take(path, ask))
 
-    Raises `ProcessStays` when even that does not help. Nobody holding it is fine.
+
+def take(path: Path, ask: signal.Signals) -> int:
+    """Claim `path` with `passed_on`, and end the process group that holds it if one does: `ask` first, then SIGKILL.
+
+    Raises `ProcessStays` when even that does not help. To end its holder and claim it after that would be no claim: a
+    child that any thread of ours has forked meanwhile, and that is not yet the program it is to be, holds it too.
     """
     asked = None
     started_s = time.monotonic()
@@ -71,4 +77,4 @@ def end(path: Path, ask: signal.Signals) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, due)
         time.sleep(_LOOK_EVERY_S)
-    os.close(descriptor)
+    return descriptor

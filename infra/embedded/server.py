@@ -66,14 +66,11 @@ class Server:
         A server left by a killed run is stopped, not adopted: it has no parent whose death would end it, and it may be
         of another version. The caller holds the lock of the servers' folder, so it cannot belong to a living studio.
         """
-        pidfile.end(self._pid_path, self._ask)
-        self._prepare(say)
-        with contextlib.suppress(FileNotFoundError):
-            self.log.replace(self.log.with_suffix(".log.1"))
-        lock = pidfile.claim(self._pid_path, passed_on=True)
-        if lock is None:
-            raise ServerFailed(name=self.name, reason="another one has just been started", log=self.log)
+        lock = pidfile.take(self._pid_path, self._ask)
         try:
+            self._prepare(say)
+            with contextlib.suppress(FileNotFoundError):
+                self.log.replace(self.log.with_suffix(".log.1"))
             with self.log.open("wb") as log:
                 self._child = subprocess.Popen(  # noqa: S603 - our own binary
                     self._command,

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import asyncpg
 import msgspec
 from sqlalchemy import Executable, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -26,18 +27,22 @@ def _dump(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _is_away(error: DBAPIError) -> bool:
-    """Tell a database that cannot be used now from one that refuses a statement, by the class of its SQLSTATE.
+#: What asyncpg itself raises: SQLAlchemy passes it on when it comes while a new connection is prepared.
+_RAW = (asyncpg.PostgresError, asyncpg.InterfaceError)
+#: Classes of SQLSTATE: 08 connection, 28 sign-in, 3D no such database, 40 a deadlock, 53 out of resources, 55P03 and
+#: 57014 it took too long (somebody who is frozen holds a lock, or the server was), 57P it is shutting down or starting.
+_PASSING = ("08", "28", "3D", "40", "53", "55P03", "57014", "57P")
 
-    08 connection, 28 sign-in, 3D no such database, 40 rolled back for others' sake (a deadlock), 53 out of resources,
-    57P it is shutting down or starting.
-    """
-    state: str = getattr(error.orig, "sqlstate", None) or ""
-    return (
-        error.connection_invalidated
-        or isinstance(error, InterfaceError | OperationalError)
-        or state.startswith(("08", "28", "3D", "40", "53", "57P"))
-    )
+
+def _is_away(error: DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError) -> bool:
+    """Tell a database that cannot be used now from one that refuses a statement."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, InterfaceError | OperationalError | asyncpg.InterfaceError):
+        return True
+    told = error.orig if isinstance(error, DBAPIError) else error
+    state: str = getattr(told, "sqlstate", None) or ""
+    return state.startswith(_PASSING)
 
 
 @contextmanager
@@ -46,7 +51,7 @@ def _telling() -> Generator[None]:
         yield
     except (OSError, PoolTimeout) as error:
         raise DatabaseUnavailable from error
-    except DBAPIError as error:
+    except (DBAPIError, *_RAW) as error:
         if _is_away(error):
             raise DatabaseUnavailable from error
         raise
@@ -76,7 +81,8 @@ class Database:
     async def begin(self) -> AsyncGenerator[AsyncSession]:
         """Open a transaction; it is committed at the end of the block and rolled back by any error.
 
-        Raises `DatabaseUnavailable` when there is no connection to be had.
+        Raises `DatabaseUnavailable` when there is no connection to be had, or it ends or waits too long; a commit that
+        was under way then may have been made.
         """
         with _telling():
             async with self._session() as session, session.begin():

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from infra import ids
 from infra.database import Database, DatabaseUnavailable
@@ -136,6 +136,18 @@ async def test_a_redis_that_refuses_writes_loses_no_job_and_ends_no_process(
         assert not tending.done()
         assert (await until(client, job))["state"] == "succeeded"
     await assert_even(ground)
+
+
+async def test_a_lock_that_is_held_for_too_long_is_a_database_that_is_away(ground: Ground, account: Account) -> None:
+    async def lock() -> None:
+        async with ground.database.begin() as other:
+            await other.execute(text("SET LOCAL lock_timeout = '10ms'"))
+            await other.execute(select(Account).where(Account.id == account.id).with_for_update())
+
+    async with ground.database.begin() as session:
+        await session.execute(select(Account).where(Account.id == account.id).with_for_update())
+        with pytest.raises(DatabaseUnavailable):
+            await lock()
 
 
 async def test_a_worker_waits_for_a_redis_that_is_not_there_yet(settings: Settings) -> None:

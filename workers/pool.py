@@ -212,6 +212,8 @@ class Pool(Worker):
         assert self._leases is not None
         self._leases.hold(job.id for job in jobs)
         for job in jobs:
+            if job.id in self.tasks:
+                continue  # a Redis that came back old gave us what still runs here: it goes on, under the new lease
             # Eager: what needs no waiting is over when the task is made, and never comes to the loop.
             trial = self._trials[job.id] = Trial(self, self.losing, job)
             task = asyncio.Task(self._run(trial), loop=self.loop, eager_start=True)

@@ -55,6 +55,22 @@ async def test_a_redis_that_forgets_everything_does_not_disturb_a_running_job(
     await assert_even(ground)
 
 
+async def test_a_worker_that_is_given_a_job_which_still_runs_in_it_goes_on_with_that(
+    client: Client, settings: Settings, ground: Ground, account: Account, vendor: Vendor
+) -> None:
+    vendor.script = [Answer(deltas=["a"] * 20, pause_s=0.1)]
+    async with working(settings):
+        job = await submit(client)
+        await vendor.speaking.wait()
+        await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
+        await ground.queue.enqueue("chat", [(UUID(job["id"]), account.id)])
+        done = await until(client, job)
+    assert (done["state"], done["attempt"], len(vendor.requests)) == ("succeeded", 1, 1)
+    assert await ground.queue.lost("chat", [UUID(job["id"])]) == [UUID(job["id"])], (
+        "and the queue knows that it is over"
+    )
+
+
 async def test_a_job_longer_than_its_lease_runs_once_while_its_worker_lives(
     client: Client, settings: Settings, vendor: Vendor, tending: "asyncio.Task[None]"
 ) -> None:

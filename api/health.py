@@ -1,11 +1,16 @@
 """`/healthz`: this process lives. `/readyz`: it can also reach what it needs."""
 
+import asyncio
+
 from litestar import Router, get
 from litestar.di import NamedDependency
-from redis.exceptions import RedisError
 
+from infra.database import DatabaseUnavailable
 from infra.ground import Ground
-from infra.redis import RedisUnavailable
+from infra.redis import AWAY, RedisUnavailable
+
+# Whoever asks has a patience of its own, often of a few seconds: a server that hangs must not make this hang.
+_PATIENCE_S = 2.0
 
 
 @get("/healthz", summary="Is the process alive?")
@@ -17,10 +22,15 @@ async def alive() -> dict[str, str]:
 @get("/readyz", summary="Can it serve?")
 async def ready(ground: NamedDependency[Ground]) -> dict[str, str]:
     """Answer 200 when PostgreSQL and Redis answer, else 503 naming which does not."""
-    await ground.database.ping()
     try:
-        await ground.redis.ping()  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
-    except (RedisError, OSError) as error:
+        async with asyncio.timeout(_PATIENCE_S):
+            await ground.database.ping()
+    except TimeoutError as error:
+        raise DatabaseUnavailable from error
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await ground.redis.ping()  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+    except AWAY as error:
         raise RedisUnavailable from error
     return {"status": "ready"}
 

@@ -13,7 +13,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from infra import backoff, embedded
 from infra.errors import PulseError
@@ -57,8 +56,9 @@ def pool(settings: Settings) -> ConnectionPool:
         socket_connect_timeout=2,
         socket_timeout=5,
         health_check_interval=15,
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        # A server that hangs is not asked again: four times the timeout is longer than any caller wants to wait.
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,)),
+        retry_on_error=[RedisConnectionError],
     )
 
 

@@ -21,36 +21,14 @@ from infra.ground import Ground, opened
 from infra.settings import ROOT, Settings
 from tests.support import process
 from tests.support.books import assert_even
-from tests.support.chats import Client, chat, events, submit, text
+from tests.support.chats import Client, chat, submit
 from tests.support.serving import free_port
 from tests.support.vendor import Answer, Vendor
+from tests.support.viewer import Viewer, place
 
 pytestmark = pytest.mark.slow
 
 WORDS = [f"كلمة {n} " for n in range(40)]
-
-
-class Viewer:
-    """Follows a job as a browser does: comes back after its last id, whatever happens to the connection."""
-
-    def __init__(self, client: Client, job: dict[str, Any]) -> None:
-        """Follow `job`."""
-        self.client = client
-        self.url = job["urls"]["events"]
-        self.told: list[tuple[str, dict[str, Any]]] = []
-
-    async def watch(self) -> None:
-        """Return at the terminal event."""
-        while not self.told or self.told[-1][1]["type"] not in {"succeeded", "failed", "canceled"}:
-            headers = {"Last-Event-ID": self.told[-1][0]} if self.told else {}
-            buffer = ""
-            try:
-                async with self.client.stream("GET", self.url, headers=headers) as answer:
-                    async for piece in answer.aiter_text():
-                        *frames, buffer = (buffer + piece).split("\n\n")
-                        self.told += events("\n\n".join([*frames, ""]))
-            except httpx2.TransportError:
-                await asyncio.sleep(0.1)
 
 
 async def _up(client: Client) -> None:
@@ -79,7 +57,7 @@ async def _survive_deaths(settings: Settings, key: str, ground: Ground, vendor: 
         async with Client(base_url=f"http://127.0.0.1:{settings.port}", headers=headers, timeout=30) as client:
             await _up(client)
             jobs = [await submit(client, chat(f"job {n}")) for n in range(12)]
-            viewers = [Viewer(client, job) for job in jobs for _ in range(2)]
+            viewers = [Viewer(client, job["urls"]["events"]) for job in jobs for _ in range(2)]
             watching = [asyncio.create_task(viewer.watch()) for viewer in viewers]
             await asyncio.wait_for(vendor.speaking.wait(), 30)
             await asyncio.sleep(random.uniform(0.1, 1.5))
@@ -94,9 +72,9 @@ async def _survive_deaths(settings: Settings, key: str, ground: Ground, vendor: 
     assert any(job["attempt"] > 1 for job in done), "the dead worker's jobs ran again"
     for viewer, other in zip(viewers[::2], viewers[1::2], strict=True):
         names = [name for name, _ in viewer.told]
-        assert names == sorted(set(names), key=lambda name: tuple(map(int, name.split("-")))), "once, in order"
+        assert names == sorted(set(names), key=place), "once, in order"
         assert viewer.told == other.told
-        assert text(viewer.told) == "".join(WORDS)
+        assert viewer.text == "".join(WORDS)
     assert {job["charged"]["chat_tokens"] for job in done} == {11 + 7 * 5}
     await assert_even(ground)
 

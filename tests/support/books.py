@@ -1,6 +1,6 @@
 """A look into the books."""
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from infra.ground import Ground
 from infra.models import Account, Balance, LedgerEntry
@@ -26,3 +26,28 @@ async def assert_even(ground: Ground) -> None:
     """Fail unless every balance equals its entries and its holds, to the unit."""
     async with ground.database.begin() as session:
         assert await audit.disagreements(session) == []
+
+
+async def assert_charged_once(ground: Ground) -> None:
+    """Fail unless every hold of every job was ended by one entry, and that entry took what the job says was charged."""
+    async with ground.database.begin() as session:
+        wrong = await session.scalars(
+            text("""
+            SELECT format('job %s (%s): charged %s, its entries: %s', j.id, j.state, j.charged, e.told)
+            FROM jobs j LEFT JOIN (
+                SELECT job_id, sum(held) held, sum(used) used, count(*) FILTER (WHERE kind = 'hold') holds,
+                       count(*) FILTER (WHERE kind IN ('settle', 'void')) ends,
+                       string_agg(format('%s held %s used %s', kind, held, used), ', ' ORDER BY id) told
+                FROM ledger_entries WHERE meter = 'chat_tokens' AND job_id IS NOT NULL GROUP BY 1
+            ) e ON e.job_id = j.id
+            WHERE (e.holds, e.ends, e.held, e.used) IS DISTINCT FROM
+                  (1::bigint, 1::bigint, 0::numeric, coalesce((j.charged ->> 'chat_tokens')::numeric, 0))
+            UNION ALL
+            SELECT format('account %s: used %s and held %s, its jobs %s', b.account_id, b.used, b.held, j.charged)
+            FROM balances b JOIN (
+                SELECT account_id, sum(coalesce((charged ->> 'chat_tokens')::numeric, 0)) charged FROM jobs GROUP BY 1
+            ) j USING (account_id)
+            WHERE b.meter = 'chat_tokens' AND (b.used <> j.charged OR b.held <> 0)
+            """)
+        )
+        assert list(wrong) == []

@@ -30,15 +30,17 @@ class Answer(Struct, kw_only=True):
 
 
 class Vendor:
-    """The server: answers requests from `script`, in order, and plainly when that is empty."""
+    """The server: answers requests from `script`, in order, and as `otherwise` says when that is empty."""
 
     def __init__(self) -> None:
         """Start with an empty script."""
         self.script: list[Answer] = []
+        self.otherwise: Callable[[dict[str, Any]], Answer] = lambda _request: Answer()
         self.requests: list[dict[str, Any]] = []
         #: Set when an answer's first delta is out.
         self.speaking = asyncio.Event()
         self.url = ""
+        self._came = asyncio.Condition()
         self._serving: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -57,6 +59,11 @@ class Vendor:
             await asyncio.gather(*vendor._serving, return_exceptions=True)
             await server.wait_closed()
 
+    async def asked(self, times: int) -> None:
+        """Return when that many requests have come."""
+        async with self._came:
+            await self._came.wait_for(lambda: len(self.requests) >= times)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(serving)
@@ -66,8 +73,11 @@ class Vendor:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(head.split("content-length:")[1].split("\r\n")[0])
-            self.requests.append(json.loads(await reader.readexactly(length)))
-            await self._answer(self.script.pop(0) if self.script else Answer(), writer)
+            request = json.loads(await reader.readexactly(length))
+            async with self._came:
+                self.requests.append(request)
+                self._came.notify_all()
+            await self._answer(self.script.pop(0) if self.script else self.otherwise(request), writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:

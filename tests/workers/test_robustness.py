@@ -219,6 +219,19 @@ async def test_a_job_cancelled_while_it_is_given_back_ends(client: Client, groun
     await assert_even(ground)
 
 
+async def test_a_cancelled_job_whose_dead_worker_had_made_nothing_yet_has_no_result(
+    client: Client, ground: Ground
+) -> None:
+    job = await submit(client)
+    running = await claimed(ground, job)
+    await lifecycle.checkpoint(ground, [lifecycle.Progress(job_id=running.id, attempt=1, used={}, result={})])
+    await client.post(job["urls"]["cancel"])
+    await age(ground)
+    assert (await tend.reconcile(ground, {})).ended == 1
+    done = await until(client, job)
+    assert (done["state"], done["result"], done["charged"]) == ("canceled", None, {"chat_tokens": 0})
+
+
 async def test_a_cancel_that_meets_a_retry_is_not_lost(client: Client, ground: Ground, account: Account) -> None:
     running = await take(ground, await submit(client))
     async with ground.database.begin() as session:

@@ -178,7 +178,7 @@ async def _close(ground: Ground, job: Job) -> End:
     if job.cancel_requested_at is not None:
         checkpoint = job.checkpoint or {}
         used = msgspec.convert(checkpoint.get("used", {}), dict[str, int])
-        return msgspec.structs.replace(end, used=used, result=checkpoint.get("result"))
+        return msgspec.structs.replace(end, used=used, result=checkpoint.get("result") or None)
     if job.started_at is None and job.start_by is not None:
         return msgspec.structs.replace(end, state="expired")
     return msgspec.structs.replace(end, state="failed", error=failure(JobAbandoned()))

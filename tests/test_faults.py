@@ -80,7 +80,7 @@ async def settings(backends: Backends, vendor: Vendor) -> Settings:
         redis_url=embedded.redis_url(backends.settings),
         openai_base_url=vendor.url,
         openai_model="wire-1",
-        heartbeat_s=1.0,
+        heartbeat_s=2.0,
         lease_s=2.0,
         grace_s=2.0,
         tend_every_s=0.5,

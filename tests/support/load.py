@@ -74,10 +74,10 @@ async def persist(client: Client, method: str, url: str, **options: Any) -> http
         await asyncio.sleep(0.1)
 
 
-async def over(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    """Wait until the job is over and return it."""
+async def over(client: Client, job: dict[str, Any], every_s: float = 0.1) -> dict[str, Any]:
+    """Ask until the job is over and return it."""
     while job["state"] not in TERMINAL:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(every_s)
         job = (await persist(client, "GET", job["urls"]["self"])).json()
     return job
 
@@ -110,7 +110,7 @@ class Errand:
                 await asyncio.sleep(self._patience_s)
                 assert (await persist(self.client, "POST", self.job["urls"]["cancel"])).status_code == 202
             await asyncio.gather(*watching)
-            self.job = await over(self.client, self.job)
+            self.job = await over(self.client, self.job, every_s=0.2 if self.viewers else 1.0)
         finally:
             for task in watching:
                 task.cancel()

@@ -15,6 +15,10 @@ from infra import embedded
 from infra.errors import PulseError
 from infra.settings import Settings
 
+#: Nothing of ours takes long; what does holds a lock that others wait for. A process that is frozen in the middle of a
+#: transaction loses it before those others give up.
+_TIMEOUTS = {"statement_timeout": "30s", "lock_timeout": "15s", "idle_in_transaction_session_timeout": "10s"}
+
 
 class DatabaseUnavailable(PulseError):
     """The database cannot be reached right now. Please try again."""
@@ -69,8 +73,7 @@ class Database:
             pool_pre_ping=True,
             # A statement's parameters are prompts and answers: they are no business of a log.
             hide_parameters=True,
-            # Nothing of ours takes long; what does holds a lock that others wait for.
-            connect_args={"server_settings": {"statement_timeout": "30s", "lock_timeout": "15s"}},
+            connect_args={"server_settings": _TIMEOUTS},
             json_serializer=_dump,
             json_deserializer=msgspec.json.decode,
         )

@@ -14,7 +14,7 @@ from sqlalchemy import select, text, update
 from infra import ids
 from infra.database import Database, DatabaseUnavailable
 from infra.ground import Ground
-from infra.models import Account, ApiKey, IdempotencyKey, Job
+from infra.models import Account, ApiKey, Balance, IdempotencyKey, Job
 from infra.settings import Settings
 from infra.streams import START, EventId
 from quotas import keys
@@ -151,6 +151,36 @@ async def test_a_redis_that_refuses_writes_loses_no_job_and_ends_no_process(
             await ground.redis.config_set("maxmemory", "0")  # pyright: ignore[reportUnknownMemberType]
         assert not tending.done()
         assert (await until(client, job))["state"] == "succeeded"
+    await assert_even(ground)
+
+
+async def test_a_worker_told_to_stop_while_the_database_is_away_leaves_its_job_to_the_next(
+    client: Client, settings: Settings, ground: Ground, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_ground: Ground, _job: Job) -> None:
+        raise DatabaseUnavailable
+
+    vendor.script = [Answer(hold=asyncio.Event())]
+    async with working(settings) as worker:
+        job = await submit(client)
+        await vendor.speaking.wait()
+        monkeypatch.setattr(lifecycle, "hand_back", away)
+    assert worker.jobs_failed == 0
+    assert await ground.queue.lost("chat", [UUID(job["id"])]) == []
+    async with working(settings):
+        done = await until(client, job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    await assert_even(ground)
+
+
+@pytest.mark.chaos
+async def test_whoever_freezes_in_the_middle_of_a_transaction_loses_it_before_others_give_up(
+    settings: Settings, ground: Ground, account: Account, client: Client
+) -> None:
+    with pytest.raises(DatabaseUnavailable):  # noqa: PT012 (it is at the block's end that the loss is seen)
+        async with ground.database.begin() as frozen:
+            await frozen.execute(select(Balance).where(Balance.account_id == account.id).with_for_update())
+            assert (await submit(client))["state"] == "queued"
     await assert_even(ground)
 
 

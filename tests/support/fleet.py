@@ -147,14 +147,12 @@ class Fleet:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, settings: Settings, backends: Backends, log: Path, *, workers: int = 2
+        cls, settings: Settings, backends: Backends, log: Path, *, workers: int
     ) -> AsyncGenerator["Fleet"]:
         """Run one for the length of a block, and leave nothing of it."""
         fleet = cls(settings, backends, log, workers)
         try:
-            for name in fleet.commands:
-                fleet.start(name)
-            await fleet.ready()
+            await fleet.complete()
             yield fleet
         finally:
             for name in list(fleet._processes):
@@ -168,9 +166,10 @@ class Fleet:
         self._processes[name] = end.enter_context(process.started(*self.commands[name], env=env, log=self.log))
 
     def kill(self, name: str) -> None:
-        """End a process as `kill -9` would."""
-        del self._processes[name]
-        self._ends.pop(name).close()
+        """End a process as `kill -9` would; one that does not run is fine."""
+        if name in self._processes:
+            del self._processes[name]
+            self._ends.pop(name).close()
 
     def freeze(self, name: str) -> None:
         """Stop a process in the middle of whatever it does."""
@@ -196,8 +195,10 @@ class Fleet:
         _, found, after = self.log.read_text().partition("Traceback")
         return f"{found}{after[:5000]}"
 
-    async def ready(self) -> None:
-        """Return when every worker lives and the API answers that it can serve."""
+    async def complete(self) -> None:
+        """Start what does not run, and return when every worker lives and the API answers that it can serve."""
+        for name in self.commands.keys() - self._processes.keys():
+            self.start(name)
         async with asyncio.timeout(60):
             while not await self._is_ready():
                 assert self.fallen() == [], self.log.read_text()

@@ -101,7 +101,13 @@ def elsewhere(
         f"settings = Settings(env='test', home={settings.home!r}, database_url={settings.database_url!r})\n"
         f"with embedded.Servers(settings):\n    print('up', flush=True)\n    {then}\n"
     )
-    return subprocess.Popen([*prefix, sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # `input()` waits; what pytest would let it inherit is at its end
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def said(process: "subprocess.Popen[str]") -> str:
@@ -220,7 +226,7 @@ def test_an_address_of_something_else_names_its_key() -> None:
 
 
 def test_a_second_process_is_refused_and_harms_nothing(local: Settings) -> None:
-    other = elsewhere(local, "input()", before="import sys; sys.stdin = open(0)")
+    other = elsewhere(local, "input()")
     try:
         assert said(other) == "up"
         before = pids(local)

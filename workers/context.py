@@ -45,6 +45,7 @@ class Run:
         self.vendors = vendors
         self.cancel_requested = False
         self.lost = False
+        self._fenced = False
         #: What would be kept and charged if the job were stopped now; set by `record`.
         self.so_far: Made | None = None
         self._keep = keep
@@ -136,7 +137,10 @@ class Run:
         return self._transcript.encoded()
 
     async def end(self, terminal: events.Said, *, patience_s: float) -> None:
-        """Say the last event. A Redis that stays away longer than `patience_s` is left: PostgreSQL ends the stream."""
+        """Say the last event; only a later attempt that has spoken keeps it from being said.
+
+        A Redis that stays away longer than `patience_s` is left: PostgreSQL ends the stream.
+        """
         self._unsaid.append(terminal)
         try:
             async with asyncio.timeout(patience_s):
@@ -156,12 +160,13 @@ class Run:
 
     async def _flush(self, *, over: bool = False) -> None:
         failures = 0
-        while not self.lost and (self._unsaid or self._sent < len(self._said)):
+        while not self._fenced and (self._unsaid or self._sent < len(self._said)):
             said = self._encode()
             try:
                 self._sent = await self._streams.append(self.job.id, self.job.attempt, said, self._sent, over=over)
                 failures = 0
             except Fenced:
+                self._fenced = True
                 self.lose()
             except road.AWAY:
                 failures += 1

@@ -23,7 +23,8 @@ class Desk:
     def __init__(self, ground: Ground) -> None:
         """Start with nothing to do."""
         self._ground = ground
-        self._submits = _coalescer(partial(lifecycle.submit, ground))
+        self._admissions = _coalescer(partial(lifecycle.admit, ground))
+        self._announcements = _coalescer(partial(lifecycle.announce, ground))
         self._claims = _coalescer(self._claim_all)
         self._keeps = _coalescer(partial(lifecycle.keep, ground))
         self._returns = _coalescer(partial(lifecycle.give_back, ground))
@@ -31,9 +32,11 @@ class Desk:
 
     async def submit(self, submission: Submission) -> Submitted:
         """Admit a job; raises the fact that refuses it."""
-        answer = await self._submits.ask(submission)
+        answer = await self._admissions.ask(submission)
         if isinstance(answer, PulseError):
             raise answer
+        if answer.known is None:
+            await self._announcements.ask(answer)
         return answer
 
     async def claim(self, job_id: UUID) -> Attempt | None:

@@ -1,6 +1,7 @@
 """One try of one job: claimed, made in its room, and ended in exactly one way."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Literal
 from uuid import UUID
@@ -15,6 +16,7 @@ from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Document
 from infra.settings import Settings
+from infra.whole import whole
 from providers.types import ProviderError
 from providers.vendors import Vendors
 from workers import events, kinds, lifecycle
@@ -121,7 +123,7 @@ async def _stopped(tools: Tools, run: Run) -> None:
         result=so_far.result or None,
     )
     try:
-        await asyncio.shield(tools.desk.give_back(back))
+        await whole(tools.desk.give_back(back))
     except DatabaseUnavailable:
         log.warning("a job is handed back while the database is away; it counts as lost", job=str(run.job.id))
     raise asyncio.CancelledError
@@ -165,7 +167,8 @@ async def _end(tools: Tools, run: Run, end: End) -> None:
     ended = await _held(lambda again: tools.desk.finish(msgspec.structs.replace(end, asked_before=again)))
     if ended is None:
         raise LostLease
-    await run.end(ended.terminal(), patience_s=_PATIENCE_S)
+    with contextlib.suppress(asyncio.CancelledError):  # it is over: there is nothing left that a shutdown could stop
+        await whole(run.end(ended.terminal(), patience_s=_PATIENCE_S))
 
 
 def _wait_s(settings: Settings, failures: int, error: PulseError) -> float:

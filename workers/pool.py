@@ -213,36 +213,35 @@ class Pool(Worker):
         self._leases.hold(job.id for job in jobs)
         for job in jobs:
             if job.id in self.tasks:
-                continue  # a Redis that came back old gave us what still runs here: it goes on, under the new lease
+                # A Redis that came back old gave us what runs here: it goes on, under the new lease. Or it was lost and
+                # still stops: then that lease is given up with it, and the job is claimed anew.
+                continue
             # Eager: what needs no waiting is over when the task is made, and never comes to the loop.
-            trial = self._trials[job.id] = Trial(self, self.losing, job)
-            task = asyncio.Task(self._run(trial), loop=self.loop, eager_start=True)
+            task = asyncio.Task(self._run(job), loop=self.loop, eager_start=True)
             if task.done():
-                self._left(trial, task)
+                self._left(job.id, task)
             else:
                 self.tasks[job.id] = task
-                task.add_done_callback(partial(self._left, trial))
+                task.add_done_callback(partial(self._left, job.id))
 
-    def _left(self, trial: Trial, done: "asyncio.Task[None]") -> None:
-        if (
-            self._trials.get(trial.job_id) is trial
-        ):  # else the job was lost, and came back while this task took its time
-            del self._trials[trial.job_id]
-            self.tasks.pop(trial.job_id, None)
+    def _left(self, job_id: str, done: "asyncio.Task[None]") -> None:
         # However it ended: this worker may get the job again.
-        self.losing.discard(trial.job_id)
-        self.aborting_tasks.discard(trial.job_id)
+        self.tasks.pop(job_id, None)
+        del self._trials[job_id]
+        self.losing.discard(job_id)
+        self.aborting_tasks.discard(job_id)
         self._look_again()
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("a hook failed", job=trial.job_id, exc_info=error)
+            log.error("a hook failed", job=job_id, exc_info=error)
 
-    async def _run(self, trial: Trial) -> None:
+    async def _run(self, job: Claimed) -> None:
+        trial = self._trials[job.id] = Trial(self, self.losing, job)
         ended = None
         try:
             ended = await trial.run()
         finally:
             if ended is None:  # another worker has it, or a hook failed and the lease is to run out
-                await self._give_up(trial.job_id)
+                await self._give_up(job.id)
         if ended is not None:
             hook, ctx = self.after_job_end, trial.ctx
             self._outbox.put(ended, partial(hook, ctx) if hook is not None and ctx is not None else None)

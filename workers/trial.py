@@ -30,7 +30,6 @@ class Trial:
         self._worker = worker
         self._losing = losing
         self._job = job
-        self.job_id = job.id
         self._name = "<unknown>"
         self._args: tuple[Any, ...] = ()
         self._kwargs: dict[Any, Any] = {}
@@ -98,8 +97,7 @@ class Trial:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever the function raises is its result)
             return self._stopped(error, function)
         finally:
-            if worker.job_tasks[job_id] is task:  # else the job was lost, and is here again
-                del worker.job_tasks[job_id]
+            del worker.job_tasks[job_id]
         worker.jobs_complete += 1
         return self._over(result, function, success=True)
 

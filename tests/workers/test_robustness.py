@@ -27,7 +27,7 @@ from workers import events as say
 from workers import jobs, kinds, lifecycle, tend
 from workers.context import LostLease, Run
 from workers.desk import Desk
-from workers.lifecycle import Submission
+from workers.lifecycle import Return, Submission
 
 
 @pytest.fixture
@@ -157,14 +157,14 @@ async def test_a_redis_that_refuses_writes_loses_no_job_and_ends_no_process(
 async def test_a_worker_told_to_stop_while_the_database_is_away_leaves_its_job_to_the_next(
     client: Client, settings: Settings, ground: Ground, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(_ground: Ground, _job: Job) -> None:
+    async def away(_returned: Return) -> bool:
         raise DatabaseUnavailable
 
     vendor.script = [Answer(hold=asyncio.Event())]
     async with working(settings) as worker:
         job = await submit(client)
         await vendor.speaking.wait()
-        monkeypatch.setattr(lifecycle, "hand_back", away)
+        monkeypatch.setattr(worker.tools.desk, "give_back", away)
     assert worker.jobs_failed == 0
     assert await ground.queue.lost("chat", [UUID(job["id"])]) == []
     async with working(settings):
@@ -253,8 +253,7 @@ async def test_a_cancelled_job_whose_dead_worker_had_made_nothing_yet_has_no_res
     client: Client, ground: Ground
 ) -> None:
     job = await submit(client)
-    running = await claimed(ground, job)
-    await lifecycle.checkpoint(ground, [lifecycle.Progress(job_id=running.id, attempt=1, used={}, result={})])
+    assert await keep(ground, await take(ground, job), used={}, result={}) == "runs"
     await client.post(job["urls"]["cancel"])
     await age(ground)
     assert (await tend.reconcile(ground, {})).ended == 1

@@ -16,8 +16,9 @@ import msgspec
 import structlog
 
 from infra.errors import PulseError
+from infra.whole import whole
 from workers.craft import wire
-from workers.craft.process import MIB, Ended, OnProgress, Process, whole
+from workers.craft.process import MIB, Ended, OnProgress, Process
 from workers.craft.wire import Call, Exceeded, Last, Limits, Raised, Refused, Returned, Say
 
 __all__ = [

@@ -10,9 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -208,17 +207,3 @@ class _Allowance:
 def _environment(folder: Path) -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed_on | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-
-
-async def whole[T](deed: Coroutine[Any, Any, T]) -> T:
-    """Await `deed` to its end; a cancel that comes meanwhile goes on afterwards."""
-    task = asyncio.create_task(deed)
-    canceled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            canceled = error
-    if canceled is not None:
-        raise canceled
-    return task.result()

@@ -29,6 +29,8 @@ log = structlog.stdlib.get_logger()
 
 #: A caller's key is remembered this long.
 KEEP_KEYS = timedelta(hours=24)
+# How long a submission waits for a Redis that hangs.
+_PATIENCE_S = 2.0
 # Of one request, whoever asks; what is decided from it is not part of it.
 _ROUTE = b"POST /v1/jobs\n"
 
@@ -122,7 +124,14 @@ class _Plan(Struct, kw_only=True):
 
 
 async def submit(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:
-    """Admit jobs in their order: hold the most that each can cost and keep its row, together; then queue them.
+    """Admit jobs, and announce those that are new."""
+    answers = await admit(ground, submissions)
+    await announce(ground, [answer for answer in answers if isinstance(answer, Submitted)])
+    return answers
+
+
+async def admit(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:
+    """Admit jobs in their order: hold the most that each can cost and keep its row, together. The queue hears nothing.
 
     Each is answered for itself: `QuotaExceeded`, `IdempotencyKeyReused`, `PoolDraining`, or what the request's own
     `resolved` raises; nothing is kept of such a one, and it does not stand in the way of those behind it.
@@ -145,7 +154,6 @@ async def submit(ground: Ground, submissions: Sequence[Submission]) -> list[Subm
             assert plan.job is not None
             quota = {meter: drawing.standing(plan.asked.account.id, meter) for meter in plan.most}
             plan.answer = Submitted(job=plan.job, quota=quota, crossings=plan.crossings)
-    await _announce(ground, [plan.answer for plan in new if isinstance(plan.answer, Submitted)])
     return [_answered(plan) for plan in plans]
 
 
@@ -371,15 +379,17 @@ async def _quotas(session: AsyncSession, job_ids: Iterable[UUID]) -> dict[UUID, 
     return quotas
 
 
-async def _announce(ground: Ground, admitted: Sequence[Submitted]) -> None:
-    if not admitted:
-        return
+async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[None]:
+    """Say "queued" and put on the queue what was admitted just now; where that cannot be done, the tender will."""
+    new = [each for each in submitted if each.known is None]
     try:
-        # The events first: once a job is on the queue, its worker may speak at any moment.
-        await asyncio.gather(*(ground.streams.append(each.job.id, 0, _first_words(each), 0) for each in admitted))
-        await enqueue(ground, [each.job for each in admitted])
+        async with asyncio.timeout(_PATIENCE_S):
+            # The events first: once a job is on the queue, its worker may speak at any moment.
+            await asyncio.gather(*(ground.streams.append(each.job.id, 0, _first_words(each), 0) for each in new))
+            await enqueue(ground, [each.job for each in new])
     except road.AWAY:
-        log.warning("admitted while the queue is away; the tender will queue them", jobs=len(admitted))
+        log.warning("admitted while the queue is away; the tender will queue them", jobs=len(new))
+    return [None for _ in submitted]
 
 
 def _first_words(admitted: Submitted) -> list[bytes]:

@@ -1,5 +1,6 @@
 """Ends: every job ends once, with its holds, and whoever follows it is told."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -24,6 +25,8 @@ log = structlog.stdlib.get_logger()
 
 type Last = Literal["succeeded", "failed", "canceled", "expired"]
 _MOST_AT_ONCE = 500
+# How long a cancel waits for a Redis that hangs.
+_PATIENCE_S = 2.0
 
 
 class JobAbandoned(PulseError):
@@ -198,11 +201,12 @@ async def _tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
     """Say the last event of a job that no worker speaks for (`alone` of its attempt), and take it off the queue."""
     last = events.encode(ended.terminal())
     try:
-        if alone:
-            await ground.streams.append(ended.id, ended.attempt, [last], 0, over=True)
-        else:
-            await ground.streams.end(ended.id, ended.attempt, last)
-        await ground.queue.forget(pools.of(ended.kind), [ended.id])
+        async with asyncio.timeout(_PATIENCE_S):
+            if alone:
+                await ground.streams.append(ended.id, ended.attempt, [last], 0, over=True)
+            else:
+                await ground.streams.end(ended.id, ended.attempt, last)
+            await ground.queue.forget(pools.of(ended.kind), [ended.id])
     except (Fenced, *road.AWAY):
         log.warning("the last event stays unsaid", job=str(ended.id))
 
@@ -241,7 +245,8 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
         await _tell(ground, ended)
     elif job.state == "running":
         try:
-            await ground.queue.cancel(job.id)
+            async with asyncio.timeout(_PATIENCE_S):
+                await ground.queue.cancel(job.id)
         except road.AWAY:
             log.warning("cancelled while Redis is away; the worker's next checkpoint will see it", job=str(job.id))
     return job

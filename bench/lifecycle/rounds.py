@@ -29,7 +29,7 @@ from quotas import accounts, audit, ledger
 
 _ACCOUNTS = 50
 _SLOTS = 100
-_CALLERS = 400
+_CALLERS = 200
 _PATIENCE_S = 300.0
 
 
@@ -83,7 +83,7 @@ def _noops_per_s(peer: Contender, valkey: Valkey, jobs: int) -> float:
 
 def _whole(jobs: int) -> Whole:
     with tempfile.TemporaryDirectory(prefix="pulse-bench-") as folder:
-        settings = Settings(env="test", home=folder)
+        settings = Settings(env="test", home=folder, log_level="error")
         telemetry.configure(settings, "bench")
         with embedded.Servers(settings):
             schema.migrate(settings)
@@ -91,7 +91,6 @@ def _whole(jobs: int) -> Whole:
                 settings,
                 database_url=embedded.database_url(settings),
                 redis_url=embedded.redis_url(settings),
-                log_level="error",
             )
             asyncio.run(_make_accounts(settings))
             with _process(settings, "work", _SLOTS) as worker:

@@ -7,21 +7,11 @@ fencing token: whoever ends a job, or keeps something for it, must name the atte
 Rows are locked in one order: jobs by id, then balances by id (`quotas/ledger.py`), then everything else.
 """
 
-from workers.lifecycle.admission import (
-    KEEP_KEYS,
-    Admitted,
-    IdempotencyKeyReused,
-    PoolDraining,
-    Submission,
-    Submitted,
-    admit,
-    announce,
-    enqueue,
-    forget_keys,
-    submit,
-)
+from workers.lifecycle.admission import PoolDraining, admit, announce, enqueue, submit
 from workers.lifecycle.attempts import MOST_LOSSES, Attempt, Kept, Return, claim, give_back, keep
 from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
+from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
+from workers.lifecycle.submissions import Admitted, Submission, Submitted
 
 __all__ = [
     "KEEP_KEYS",

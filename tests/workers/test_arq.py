@@ -172,30 +172,26 @@ async def test_a_waiting_job_is_aborted_before_it_starts(redis: ArqRedis, build:
     assert worker.jobs_complete == 0
 
 
-async def test_an_abort_reaches_the_coroutine_within_a_fifth_of_a_second(redis: ArqRedis, build: Build) -> None:
-    clock = asyncio.get_running_loop().time
-    stopped_s: dict[str, float] = {}
+async def test_of_many_running_jobs_each_abort_stops_its_own(redis: ArqRedis, build: Build) -> None:
+    stopped: list[str] = []
 
     async def long(ctx: Ctx) -> None:
         try:
             await asyncio.sleep(30)
         finally:
-            stopped_s[ctx["job_id"]] = clock()
+            stopped.append(ctx["job_id"])
 
     jobs = [await redis.enqueue_job("long") for _ in range(20)]
     worker = build(func(long, name="long"), allow_abort_jobs=True, max_jobs=20)
     running = asyncio.create_task(worker.async_run())
-    delays_s: list[float] = []
     async with asyncio.timeout(20):
         while len(worker.job_tasks) < len(jobs):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        for job in jobs:
+        for done, job in enumerate(jobs):
             assert job is not None
-            asked_s = clock()
             assert await job.abort(timeout=5, poll_delay=0.01)
-            delays_s.append(stopped_s[job.job_id] - asked_s)
+            assert stopped[done:] == [job.job_id]
         await running
-    assert sorted(delays_s)[18] <= 0.2, "the 95th of a hundred"
 
 
 async def test_an_aborted_function_may_take_its_time_to_clean_up(redis: ArqRedis, build: Build) -> None:

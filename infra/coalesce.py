@@ -31,11 +31,15 @@ class Coalescer[Item, Answer]:
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer to `item`, from the flush that it went out with."""
+        return await self.put(item)
+
+    def put(self, item: Item) -> "asyncio.Future[Answer]":
+        """Take `item` and return its answer to come; it goes out whether or not anybody waits for that."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._work())
-        return await future
+        return future
 
     async def _work(self) -> None:
         while self._waiting:

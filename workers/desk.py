@@ -23,7 +23,7 @@ class Desk:
     def __init__(self, ground: Ground) -> None:
         """Start with nothing to do."""
         self._ground = ground
-        self._admissions = _coalescer(partial(lifecycle.admit, ground))
+        self._admissions = _coalescer(self._admit_all)
         self._announcements = _coalescer(partial(lifecycle.announce, ground))
         self._claims = _coalescer(self._claim_all)
         self._keeps = _coalescer(partial(lifecycle.keep, ground))
@@ -32,11 +32,11 @@ class Desk:
 
     async def submit(self, submission: Submission) -> Submitted:
         """Admit a job; raises the fact that refuses it."""
-        answer = await self._admissions.ask(submission)
+        answer, announced = await self._admissions.ask(submission)
         if isinstance(answer, PulseError):
             raise answer
-        if answer.known is None:
-            await self._announcements.ask(answer)
+        if announced is not None:
+            await announced
         return answer
 
     async def claim(self, job_id: UUID) -> Attempt | None:
@@ -57,6 +57,15 @@ class Desk:
     async def finish(self, end: End) -> Ended | None:
         """End a job; None when the attempt no longer has it."""
         return await self._ends.ask(end)
+
+    async def _admit_all(
+        self, submissions: Sequence[Submission]
+    ) -> list[tuple[Submitted | PulseError, "asyncio.Future[None] | None"]]:
+        """Admit, and announce what is new whether or not its caller waits: one that has left has a job all the same."""
+        return [
+            (answer, self._announcements.put(answer) if isinstance(answer, Submitted) and not answer.known else None)
+            for answer in await lifecycle.admit(self._ground, submissions)
+        ]
 
     async def _claim_all(self, claims: Sequence[tuple[UUID, float]]) -> list[Attempt | LostLease | None]:
         """Claim what was asked for within a lease: the lease of an older one may be somebody else's by now.

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import event, select, text
 
-from infra import ids
+from infra import ids, queue
 from infra.ground import Ground
 from infra.models import Account, Job, UniqueJob
 from infra.settings import Settings
@@ -94,6 +94,19 @@ async def test_the_same_key_many_times_at_once_is_one_job(ground: Ground, accoun
     assert sum(answer.known is None for answer in answers) == 10
     other = asked(account, "something else", idempotency_key="k1")
     assert (await lifecycle.submit(ground, [other]))[0].code == "idempotency_key_reused"  # type: ignore[union-attr]
+
+
+async def test_a_caller_who_leaves_has_a_job_all_the_same(ground: Ground, account: Account) -> None:
+    asking = asyncio.create_task(Desk(ground).submit(asked(account)))
+    async with asyncio.timeout(10):
+        while not (await balance_of(ground, account)).held:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        asking.cancel()
+        made = asyncio.Event()
+        while not made.is_set():
+            await asyncio.sleep(0.01)
+            if await ground.redis.exists(queue.name("chat")):
+                made.set()
 
 
 async def test_a_unit_is_never_sold_twice_by_two_processes_at_once(ground: Ground, account: Account) -> None:

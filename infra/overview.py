@@ -20,14 +20,15 @@ _SILENCE_MS = 15_000
 class Place(Struct, frozen=True, kw_only=True):
     """Where a job waits: how many go before it in its `lane`, and before it of its own account.
 
-    `other_lane` counts those that wait in the other lane; `account_running` and `kind_running` what runs of its
-    account and kind.
+    `other_lane` counts those that wait in the other lane; `running` what runs, and `account_running` and `kind_running`
+    what runs of its account and kind.
     """
 
     lane: Lane
     before: int
     before_of_account: int
     other_lane: int
+    running: int
     account_running: int
     kind_running: int
 
@@ -99,17 +100,8 @@ class Overseer:
 
     async def place(self, pool: str, job_id: UUID) -> Place | None:
         """Return where a job waits, or None when it does not: it runs, is not due yet, or is not there."""
-        return _place(await self._ask(pool, str(job_id)))
-
-    async def place_of_next(self, pool: str, kind: str, lane: Lane, account_id: UUID) -> Place:
-        """Return where an account's next job would wait."""
-        place = _place(await self._ask(pool, "", lane, kind, str(account_id)))
-        assert place is not None, "one that is not there yet has a place always"
-        return place
-
-    async def _ask(self, pool: str, *asked: str) -> list[Any]:
         name = queue.name(pool)
-        return await self._position([name], [queue.base(name), *asked])
+        return _place(await self._position([name], [queue.base(name), str(job_id)]))
 
     async def recount(self, pool: str) -> None:
         """Count a pool's running jobs anew, for its caps: Redis may have come back with an older count."""
@@ -153,12 +145,13 @@ def _control(flat: Sequence[bytes]) -> Control:
 def _place(told: Sequence[Any]) -> Place | None:
     if not told:
         return None
-    before, own, other, account_running, kind_running, lane = told
+    before, own, other, running, account_running, kind_running, lane = told
     return Place(
         lane="batch" if lane == b"batch" else "interactive",
         before=before,
         before_of_account=own,
         other_lane=other,
+        running=running,
         account_running=account_running,
         kind_running=kind_running,
     )

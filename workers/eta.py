@@ -45,7 +45,7 @@ def outlook(place: Place, pool: Overview, kind: str, account_cap: int = 0) -> Ou
     ran = [took for times in pool.took_s.values() for took in times]
     if pool.control.paused or pool.slots == 0 or not own:
         return Outlook(position=position, starts_in_s=None, finishes_in_s=None)
-    waits = [_wait(_before(place), pool.running, pool.slots, ran)]
+    waits = [_wait(_before(place), place.running, pool.slots, ran)]
     if kind_cap := pool.control.kind_caps.get(kind):
         waits.append(_wait(place.before, place.kind_running, kind_cap, own))
     if cap := account_cap if cap is None else cap:

@@ -1,15 +1,12 @@
 -- Tells how many jobs go before one that waits, when accounts take turns.
 -- KEYS[1]  arq's queue
--- ARGV     base, the id, and for a job that is not on the queue yet where it would stand: lane, kind, account
+-- ARGV     base, the id
 -- Returns  nothing when the job does not wait; else those before it in its lane, those before it of its own account,
---          those that wait in the other lane, and how many jobs of its account and of its kind run
+--          those that wait in the other lane, how many jobs run, and of its account and of its kind, and its lane
 local queue, base, id = KEYS[1], ARGV[1], ARGV[2]
-local lane, kind, account = ARGV[3], ARGV[4], ARGV[5]
-if not lane then
-    local score = tonumber(redis.call('ZSCORE', queue, id) or 0)
-    if score >= 0 or score < -SHIFT then return {} end
-    lane, kind, account = split(redis.call('HGET', base .. 'who', id))
-end
+local score = tonumber(redis.call('ZSCORE', queue, id) or 0)
+if score >= 0 or score < -SHIFT then return {} end
+local lane, kind, account = split(redis.call('HGET', base .. 'who', id))
 local list = base .. lane .. ':' .. kind .. ':' .. account
 local own = redis.call('LPOS', list, id) or redis.call('LLEN', list)
 
@@ -31,5 +28,5 @@ end
 local running = redis.call('HMGET', base .. 'running', 'account:' .. account, 'kind:' .. kind)
 return {
     math.floor(before), own, standing(base, lane == 'batch' and 'interactive' or 'batch'),
-    tonumber(running[1] or 0), tonumber(running[2] or 0), lane,
+    redis.call('ZCARD', base .. 'leases'), tonumber(running[1] or 0), tonumber(running[2] or 0), lane,
 }

@@ -19,14 +19,14 @@ RUN_TIMES: dict[str, RunTime] = {
 }
 
 
-def pool(took_s: list[float], slots: int, running: int, **control: object) -> Overview:
+def pool(took_s: list[float], slots: int, **control: object) -> Overview:
     """Return how a queue with one worker stands."""
-    worker = Living(host="here", pid=1, slots=slots, running=running, born_s=0, stopping=False)
+    worker = Living(host="here", pid=1, slots=slots, running=0, born_s=0, stopping=False)
     return Overview(
         waiting=0,
         lanes={},
         deferred=0,
-        running=running,
+        running=0,
         oldest_s=None,
         done=0,
         failed=0,
@@ -43,6 +43,7 @@ def place(before: int, **others: object) -> Place:
         "lane": "interactive",
         "before_of_account": 0,
         "other_lane": 0,
+        "running": 0,
         "account_running": 0,
         "kind_running": 0,
     }
@@ -67,7 +68,7 @@ def played(run_time: RunTime, chance: random.Random, slots: int, before: int) ->
 def test_half_start_before_the_p50_and_nine_in_ten_before_the_p90(name: str, slots: int, before: int) -> None:
     chance, run_time = random.Random(f"{name} {slots} {before}"), RUN_TIMES[name]
     seen = [run_time(chance) for _ in range(256)]
-    told = eta.outlook(place(before), pool(seen, slots, slots), "chat")
+    told = eta.outlook(place(before, running=slots), pool(seen, slots), "chat")
     assert told.starts_in_s is not None
     assert told.finishes_in_s is not None
     rounds = [played(run_time, chance, slots, before) for _ in range(400)]
@@ -78,18 +79,20 @@ def test_half_start_before_the_p50_and_nine_in_ten_before_the_p90(name: str, slo
 
 
 def test_a_free_slot_is_taken_at_once() -> None:
-    told = eta.outlook(place(2), pool([10.0] * 9, 8, 5), "chat")
+    told = eta.outlook(place(2, running=5), pool([10.0] * 9, 8), "chat")
     assert (told.position, told.starts_in_s) == (3, eta.Span(p50=0, p90=0))
     assert told.finishes_in_s == eta.Span(p50=10, p90=10)
 
 
 def test_caps_make_a_job_wait_though_slots_are_free() -> None:
-    free = pool([10.0] * 9, 100, 4)
-    assert eta.outlook(place(0), free, "chat").starts_in_s == eta.Span(p50=0, p90=0)
+    free = pool([10.0] * 9, 100)
+    assert eta.outlook(place(0, running=4), free, "chat").starts_in_s == eta.Span(p50=0, p90=0)
     capped = [
-        eta.outlook(place(0, account_running=2), free, "chat", account_cap=2),
-        eta.outlook(place(0, account_running=2), pool([10.0] * 9, 100, 4, account_cap=2), "chat", account_cap=50),
-        eta.outlook(place(0, kind_running=2), pool([10.0] * 9, 100, 4, kind_caps={"chat": 2}), "chat"),
+        eta.outlook(place(0, running=4, account_running=2), free, "chat", account_cap=2),
+        eta.outlook(
+            place(0, running=4, account_running=2), pool([10.0] * 9, 100, account_cap=2), "chat", account_cap=50
+        ),
+        eta.outlook(place(0, running=4, kind_running=2), pool([10.0] * 9, 100, kind_caps={"chat": 2}), "chat"),
     ]
     for told in capped:
         assert told.starts_in_s is not None
@@ -97,23 +100,23 @@ def test_caps_make_a_job_wait_though_slots_are_free() -> None:
 
 
 def test_the_batch_lane_waits_for_the_interactive_one_but_for_its_minimum() -> None:
-    busy = pool([8.0] * 9, 8, 8)
+    busy = pool([8.0] * 9, 8)
     times = [
         span.p50
         for lane, other in (("batch", 0), ("interactive", 1000), ("batch", 10), ("batch", 10_000))
-        if (span := eta.outlook(place(7, lane=lane, other_lane=other), busy, "chat").starts_in_s)
+        if (span := eta.outlook(place(7, lane=lane, other_lane=other, running=8), busy, "chat").starts_in_s)
     ]
     assert times == sorted(times)
     assert times[0] < times[2] < times[3] <= 8 * times[0] + 8
 
 
 def test_nothing_is_told_where_nothing_is_known() -> None:
-    silent = [pool([], 8, 0), pool([1.0], 0, 0), pool([1.0], 8, 0, paused=True)]
+    silent = [pool([], 8), pool([1.0], 0), pool([1.0], 8, paused=True)]
     assert [eta.outlook(place(4), each, "chat") for each in silent] == [
         eta.Outlook(position=5, starts_in_s=None, finishes_in_s=None)
     ] * 3
 
 
 def test_run_times_of_nothing_are_no_division_by_nothing() -> None:
-    told = eta.outlook(place(4), pool([0.0, 0.0], 1, 1), "chat")
+    told = eta.outlook(place(4, running=1), pool([0.0, 0.0], 1), "chat")
     assert told.starts_in_s == eta.Span(p50=0, p90=0)

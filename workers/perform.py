@@ -52,8 +52,12 @@ class Tools(Struct, frozen=True, kw_only=True):
     runs: dict[UUID, Run]
 
 
-async def perform(tools: Tools, job_id: UUID) -> float | None:
-    """Run one try of a job. Returns the seconds to wait before the next try, if there is to be one.
+#: What becomes of a job after a try: it is over and failed, is to be tried again in so many seconds, or neither.
+type Outcome = Literal["failed"] | float | None
+
+
+async def perform(tools: Tools, job_id: UUID) -> Outcome:
+    """Run one try of a job.
 
     Raises `LostLease` when another attempt has the job, and `CancelledError` when it was given back.
     """
@@ -72,13 +76,13 @@ async def perform(tools: Tools, job_id: UUID) -> float | None:
         log.exception("the job could not be ended as it should", job=str(job_id), attempt=job.attempt)
         error = lifecycle.failure(InternalError())
         await _end(tools, run, End(job_id=job_id, attempt=job.attempt, state="failed", error=error))
-        return None
+        return "failed"
     finally:
         if tools.runs.get(job_id) is run:  # a later attempt may run here by now
             del tools.runs[job_id]
 
 
-async def _try(tools: Tools, run: Run) -> float | None:
+async def _try(tools: Tools, run: Run) -> Outcome:
     job = run.job
     timeout_s = 0.0
     try:
@@ -129,7 +133,7 @@ async def _stopped(tools: Tools, run: Run) -> None:
     raise asyncio.CancelledError
 
 
-async def _failed(tools: Tools, run: Run, error: PulseError) -> float | None:
+async def _failed(tools: Tools, run: Run, error: PulseError) -> Outcome:
     job = run.job
     if run.cancel_requested or run.lost:
         await _stopped(tools, run)
@@ -141,7 +145,7 @@ async def _failed(tools: Tools, run: Run, error: PulseError) -> float | None:
             raise LostLease
         return wait_s
     await _end(tools, run, _end_of(run, "failed", error=lifecycle.failure(error)))
-    return None
+    return "failed"
 
 
 def _end_of(

@@ -17,6 +17,7 @@ from workers.context import LostLease, Run
 from workers.desk import Desk
 from workers.perform import Tools, perform
 from workers.pool import Pool
+from workers.trial import Failed
 
 log = structlog.stdlib.get_logger()
 
@@ -75,12 +76,14 @@ class StudioPool(Pool):
     async def perform(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002
         """Run one try of a job: the one function that the pool calls."""
         try:
-            wait_s = await perform(self.tools, UUID(job_id))
+            outcome = await perform(self.tools, UUID(job_id))
         except LostLease:
             self.losing.add(job_id)  # nothing is to become of it here, whatever the queue still believes
             raise
-        if wait_s is not None:
-            raise Retry(defer=wait_s)
+        if outcome == "failed":
+            raise Failed
+        if outcome is not None:
+            raise Retry(defer=outcome)
 
     def _cancel(self, job_id: bytes) -> None:
         run = self.runs.get(UUID(job_id.decode()))

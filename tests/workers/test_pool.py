@@ -76,12 +76,14 @@ async def test_a_truncated_answer_never_succeeds_and_is_given_up_after_the_last_
     ("status", "code"), [(400, "provider_refused"), (401, "provider_misconfigured"), (404, "provider_misconfigured")]
 )
 async def test_a_refusal_is_final_at_once(
-    client: Client, settings: Settings, vendor: Vendor, status: int, code: str
+    client: Client, settings: Settings, ground: Ground, vendor: Vendor, status: int, code: str
 ) -> None:
     vendor.script = [Answer(status=status)]
     async with working(settings):
         job = await until(client, await submit(client))
     assert (job["state"], job["error"]["code"], len(vendor.requests)) == ("failed", code, 1)
+    told = await ground.overseer.overview("chat", ["chat"])
+    assert (told.failed > 0, told.done >= told.failed) == (True, True), "operators see it"
 
 
 async def test_a_vendor_that_is_not_there_is_retried_then_given_up(
@@ -111,7 +113,7 @@ async def test_retry_after_is_honoured(ground: Ground, client: Client, vendor: V
     used = tools(ground)
     wait_s = await perform(used, UUID(job["id"]))
     await used.vendors.close()
-    assert wait_s is not None
+    assert isinstance(wait_s, float)
     assert wait_s >= 7
     async with ground.database.begin() as session:
         kept = await session.get_one(Job, UUID(job["id"]))

@@ -6,6 +6,7 @@ by the tender (`workers/tend.py`). `lua/` holds the four steps of a job on it; e
 
 import asyncio
 import builtins
+import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -46,7 +47,8 @@ def base(queue_name: str) -> str:
 
 
 def _now_ms() -> int:
-    return int(time.time() * 1000)
+    """Return 0: what time it is, the server knows best. A simulation says another time."""
+    return 0
 
 
 def source(*files: str) -> str:
@@ -85,7 +87,8 @@ def _decode_exception(code: int, data: memoryview) -> BaseException:
     if kind == asyncio.CancelledError.__qualname__:
         return asyncio.CancelledError(text)
     if isinstance(known, type) and issubclass(known, Exception):
-        return known(text)
+        with contextlib.suppress(TypeError):  # it takes more than a text
+            return known(text)
     return RuntimeError(f"{module}.{kind}: {text}")
 
 
@@ -133,11 +136,10 @@ class Queue:
 
     async def put(self, queue_name: str, jobs: Sequence[Waiting], *, due: datetime | None = None) -> None:
         """Put any function's jobs on a queue of arq's, in one call for every thousand."""
-        now_ms = _now_ms()
-        due_ms = now_ms if due is None else int(due.astimezone(UTC).timestamp() * 1000)
+        due_ms = 0 if due is None else int(due.astimezone(UTC).timestamp() * 1000)
         for some in _chunks(jobs):
-            rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job, now_ms))) for job in some]
-            fixed = (now_ms, due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000))
+            rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job))) for job in some]
+            fixed = (_now_ms(), due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000))
             await self._enqueue([queue_name], [base(queue_name), msgspec.msgpack.encode((*fixed, rows))])
 
     async def forget(self, pool: str, job_ids: Sequence[UUID]) -> None:
@@ -208,11 +210,18 @@ class Ended(Struct, frozen=True):
     keep_progress_s: int = 0
     took_ms: int = 0
     failed: bool = False
+    #: Which try it was; the next one of "again" is one more.
+    tried: int = 1
 
 
 def renew_every_s(lease_s: float) -> float:
     """Return how often leases are renewed: often enough for a Redis that went back in time to settle within seconds."""
     return min(1.0, lease_s / 3)
+
+
+def _settle_ms(lease_s: float) -> int:
+    """Return how long it takes until every living worker has renewed once, and was heard."""
+    return max(1, int(1500 * renew_every_s(lease_s)))
 
 
 class Consumer:
@@ -225,7 +234,7 @@ class Consumer:
         self._base = base(queue_name)
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
-        self._settle_ms = int(1500 * renew_every_s(lease_s))  # every other worker has renewed once, and was heard
+        self._settle_ms = _settle_ms(lease_s)
         self._claim, self._finish = script(redis, "claim.lua"), script(redis, "finish.lua")
 
     async def claim(
@@ -247,7 +256,7 @@ class Consumer:
     async def finish(self, ended: Sequence[Ended]) -> set[str]:
         """Give leases up. Returns the jobs whose lease was lost before: nothing was changed for those."""
         rows = [
-            (job.id, job.how, job.ms, road.text(job.result), job.keep_progress_s, job.took_ms, job.failed)
+            (job.id, job.how, job.ms, road.text(job.result), job.keep_progress_s, job.took_ms, job.failed, job.tried)
             for job in ended
         ]
         packed = msgspec.msgpack.encode((_now_ms(), self._worker, rows))
@@ -288,9 +297,10 @@ class Renewer:
         """Renew the leases that `worker` holds on `queue_name` to `lease_s` seconds from now."""
         self._queue = queue_name
         self._fixed = (base(queue_name), int(lease_s * 1000), worker)
+        self._settle_ms = _settle_ms(lease_s)
         script: Any = redis.register_script(source("renew.lua"))
         self._script: Callable[[list[str], list[Any]], list[Any]] = script
-        #: When the last renewal was heard, in ms since 1970; 0 before the first.
+        #: When the last renewal was heard, in ms by the server's clock; 0 before the first.
         self.heard_ms = 0
 
     def __call__(self, job_ids: Sequence[str], told: bytes = b"") -> tuple[int | None, list[str]]:
@@ -299,9 +309,8 @@ class Renewer:
         Returns the slots that they give it (None: its own number), and the jobs that another worker runs by now.
         """
         prefix, lease_ms, worker = self._fixed
-        now_ms = _now_ms()
-        slots, *lost = self._script([self._queue], [prefix, now_ms, lease_ms, worker, told, *job_ids])
-        self.heard_ms = now_ms
+        fixed = [prefix, _now_ms(), lease_ms, worker, told, self.heard_ms, self._settle_ms]
+        slots, self.heard_ms, *lost = self._script([self._queue], [*fixed, *job_ids])
         return _slots(slots), [job_id.decode() for job_id in lost]
 
 
@@ -309,7 +318,8 @@ def _slots(said: int) -> int | None:
     return said if said >= 0 else None
 
 
-def _definition(job: Waiting, now_ms: int) -> bytes:
+def _definition(job: Waiting) -> bytes:
+    now_ms = int(time.time() * 1000)
     definition = serialize_job(job.function, job.arguments, {}, None, now_ms, serializer=serialize)
     assert definition is not None
     return definition

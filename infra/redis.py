@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from infra import backoff, embedded
 from infra.errors import PulseError
@@ -21,6 +21,7 @@ from infra.settings import Settings
 #: What a caller sees while Redis is away, or is there but answers with an error (out of memory, read-only after a
 #: failover). Every write of ours can be sent twice, so the client retries by itself first.
 AWAY = (RedisError, OSError)
+_PASSING = (RedisConnectionError, ReadOnlyError)
 _LONGEST_WAIT_S = 2.0
 log = structlog.stdlib.get_logger()
 
@@ -57,8 +58,9 @@ def pool(settings: Settings) -> ConnectionPool:
         socket_timeout=5,
         health_check_interval=15,
         # A server that hangs is not asked again: four times the timeout is longer than any caller wants to wait.
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,)),
-        retry_on_error=[RedisConnectionError],
+        # One that can only be read is no primary any more: a new connection finds the one that is.
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3, supported_errors=_PASSING),
+        retry_on_error=list(_PASSING),
     )
 
 
@@ -73,6 +75,8 @@ def blocking_twin(redis: Redis) -> BlockingRedis:
     kept = {key: options[key] for key in ("host", "port", "db", "username", "password") if key in options}
     if "path" in options:
         kept["unix_socket_path"] = options["path"]
+    if not kept.keys() & {"host", "unix_socket_path"}:
+        raise ValueError("leases need a server with an address of its own; through a Sentinel there is none")
     if issubclass(redis.connection_pool.connection_class, SSLConnection):
         kept |= {"ssl": True} | {key: value for key, value in options.items() if key.startswith("ssl_")}
     return BlockingRedis(**kept, socket_connect_timeout=2, socket_timeout=5)

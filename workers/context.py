@@ -128,7 +128,7 @@ class Run:
         self._stop()
 
     def _stop(self) -> None:
-        if self._making is not None:
+        if self._making is not None and not self._making.cancelling():  # once: what it does then is cleaning up
             self._making.cancel()
 
     def transcript(self) -> Raw:

@@ -85,8 +85,13 @@ class Leases:
             try:
                 answer = self._renew(held, self._describe())
             except (RedisError, OSError) as error:
-                # Redis away: nobody else can claim either, and the leases are renewed when it is back.
+                # Redis away: nobody else can claim either, and the leases are renewed when it is back. By a new
+                # connection: this one may lead to a server that is no primary any more.
                 log.warning("leases not renewed", reason=str(error))
+                self._redis.connection_pool.disconnect()
+                answer = None
+            except Exception:
+                log.exception("leases not renewed")  # whatever it is, a heart that stops gives all jobs away
                 answer = None
             with self._lock:
                 self._renewing = False
@@ -96,6 +101,8 @@ class Leases:
                 return
 
     def _tell(self, answer: tuple[int | None, list[str]] | None) -> None:
-        self._renewed.set()
+        with self._lock:
+            if not self._renewing:  # it may be the one before that we hear of, late
+                self._renewed.set()
         if answer is not None:
             self._on_answer(*answer)

@@ -29,6 +29,7 @@ class Outbox:
         self._waiting: list[tuple[Ended, Then]] = []
         self._sending: asyncio.Task[None] | None = None
         self._under_way = 0
+        self._following: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Return how many ends have not been heard yet."""
@@ -48,6 +49,8 @@ class Outbox:
         self.send()
         while self._sending is not None and not self._sending.done():
             await asyncio.wait([self._sending])
+        if self._following:
+            await asyncio.wait(self._following)
 
     async def _send(self) -> None:
         while self._waiting:
@@ -57,8 +60,10 @@ class Outbox:
             self._under_way = 0
             self._on_heard()
             for _, then in some:
-                if then is not None:
-                    await self._follow(then)
+                if then is not None:  # beside the ends: one that takes long keeps nobody waiting
+                    following = asyncio.create_task(self._follow(then))
+                    self._following.add(following)
+                    following.add_done_callback(self._following.discard)
 
     async def _tell(self, ended: list[Ended]) -> None:
         job_ids, failures = [job.id for job in ended], 0

@@ -95,6 +95,10 @@ async def _try(tools: Tools, run: Run) -> Outcome:
             )
             made = await run.work(making)
     except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not (run.lost or run.cancel_requested or (task is not None and task.cancelling())):
+            log.exception("the room was cancelled by itself", job=str(job.id), kind=job.kind, attempt=job.attempt)
+            return await _failed(tools, run, InternalError())
         return await _stopped(tools, run)
     except LostLease:
         raise

@@ -7,6 +7,7 @@ Whatever one writes for arq runs here unchanged: functions with `ctx`, `WorkerSe
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from functools import partial
@@ -78,7 +79,8 @@ class Pool(Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._begin()
+        if self._leases is None:  # it may be run again, as arq's can
+            self._begin()
         failures = 0
         while True:
             try:
@@ -140,6 +142,9 @@ class Pool(Worker):
     async def _round(self) -> None:
         """Claim what there is room for; when that is not everything there was room for, wait for more."""
         self._waking.clear()
+        for routine in self._background:
+            if routine.done():
+                routine.result()  # none ends but by an error, and none can be missed
         room, wait_s = self._room(), _IDLE_S
         # The claim leaves in this turn of the loop and the ends in the next: the queue takes them while the claimed
         # jobs start. Slots wait for jobs, nobody waits for an end.
@@ -253,8 +258,13 @@ class Pool(Worker):
     async def _keep_time(self) -> None:
         """Do what arq does at every poll: record the worker's health and enqueue what cron says."""
         while True:
-            with contextlib.suppress(*road.AWAY):
+            due = [job.next_run for job in self.cron_jobs]
+            try:
                 await self.heart_beat()
+            except road.AWAY:  # nothing of it was said: it is done when Redis is back
+                self._last_health_check = 0
+                for job, next_run in zip(self.cron_jobs, due, strict=True):
+                    job.next_run = next_run
             await asyncio.sleep(_CRON_EVERY_S)
 
     async def _watch_aborts(self) -> None:
@@ -309,14 +319,22 @@ class Pool(Worker):
             await asyncio.to_thread(leases.stop)
             with contextlib.suppress(*road.AWAY):
                 await self._consumer.leave()
-        with contextlib.suppress(*road.AWAY):  # the health key expires by itself
-            await super().close()
+        if not self._handle_signals:
+            self.handle_sig(signal.SIGUSR1)
+        if self._pool is None:  # pyright: ignore[reportUnnecessaryComparison]
+            return
+        with contextlib.suppress(*road.AWAY):  # it expires by itself
+            await self.pool.delete(self.health_check_key)
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await self.pool.aclose(close_connection_pool=True)
+        self._pool = None
 
     def lose(self, job_ids: list[str]) -> None:
         """Stop jobs that another worker has taken."""
         for job_id in job_ids:
             log.warning("lost the lease", job=job_id)
             task = self.job_tasks.get(job_id)
-            if task is not None:
+            if task is not None and job_id not in self.losing:  # every renewal says it until the job has stopped
                 self.losing.add(job_id)
                 task.cancel()

@@ -107,11 +107,14 @@ class Trial:
             return None
         if worker.retry_jobs and isinstance(error, Retry):
             worker.jobs_retried += 1
-            return Ended(job_id, "again", error.defer_score or 0)
+            return Ended(job_id, "again", error.defer_score or 0, tried=self._try)
         aborted = job_id in worker.aborting_tasks
         if worker.retry_jobs and isinstance(error, asyncio.CancelledError | RetryJob) and not aborted:
             worker.jobs_retried += 1
-            return Ended(job_id, "back" if isinstance(error, asyncio.CancelledError) else "again")
+            task = asyncio.current_task()
+            # One that nobody asked for is the function's own, and a try: it would come back for ever.
+            stopped = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+            return Ended(job_id, "back" if stopped else "again", tried=self._try)
         if not aborted and not isinstance(error, Failed):
             log.error("the job failed", job=job_id, function=self._name, exc_info=error)
         return self._failed(error, function)

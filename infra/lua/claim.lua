@@ -1,13 +1,13 @@
 -- Claims due jobs for a worker, each under a lease, in fair order.
 -- KEYS[1]  arq's queue
--- ARGV     base, now in ms, lease in ms, how many, the worker, most running per account (0: any number), one in how
---          many turns goes to the batch lane first, 1 if aborts are heeded, ms of the last renewal that the worker
---          knows to be heard (0: none), and ms to wait for the others where Redis has forgotten that one
+-- ARGV     base, now in ms (0: the server's), lease in ms, how many, the worker, most running per account (0: any
+--          number), one in how many turns goes to the batch lane first, 1 if aborts are heeded, ms of the last renewal
+--          that the worker knows to be heard (0: none), and ms to wait for the others where Redis has forgotten that one
 -- Returns  ms until it is worth looking again (-1: nothing is to be expected), the slots that operators give a worker
 --          (-1: its own number), then for each claimed job: id, ms it was due, tries and losses before this one,
 --          ms at which it was aborted (0: never), definition
-local queue, base, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local lease, wanted, worker = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local queue, base, now = KEYS[1], ARGV[1], clock(tonumber(ARGV[2]))
+local lease, wanted, worker = tonumber(ARGV[3]), math.min(tonumber(ARGV[4]), MOST_UNPACKED), ARGV[5]
 local batch_every, heed_aborts = tonumber(ARGV[7]), ARGV[8] == '1'
 local leases, owners = base .. 'leases', base .. 'owners'
 local MOST_LOOKED_AT = 1000
@@ -18,14 +18,8 @@ for i = 1, #said, 2 do control[said[i]] = said[i + 1] end
 local slots = tonumber(control.slots or '-1')
 local account_cap = tonumber(control.account_cap or ARGV[6])
 
--- A Redis that has forgotten what this worker knows it heard came back empty or with an old snapshot: what it says of
--- leases and lists is not so. Nobody claims until every living worker has renewed, and so taken again what it runs.
-local settling = redis.call('PTTL', base .. 'settling')
-if settling < 0 and tonumber(redis.call('ZSCORE', base .. 'alive', worker) or 0) < tonumber(ARGV[9]) then
-    settling = tonumber(ARGV[10])
-    redis.call('SET', base .. 'settling', worker, 'PX', settling)
-end
-if settling > 0 then return { settling, slots } end
+local unsettled = settling(base, worker, now, lease, tonumber(ARGV[9]), tonumber(ARGV[10]))
+if unsettled > 0 then return { unsettled, slots } end
 
 -- Jobs of dead workers come back first, ahead of their account's others; that is no try of theirs.
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)

@@ -12,6 +12,27 @@ local SHIFT = 4398046511104 -- 2^42 ms, the year 2109
 local MOST_UNPACKED = 1000 -- Lua passes some 8000 arguments at most
 local BEGUN_S = 88400 -- how long arq remembers the tries of a job
 
+-- What time it is, in ms, by the server's own clock: those of the workers' machines need not agree with each other. Who
+-- says a time (a simulation) is believed.
+local function clock(told)
+    if told > 0 then return told end
+    local at = redis.call('TIME')
+    return at[1] * 1000 + math.floor(at[2] / 1000)
+end
+
+-- For how many ms nobody may claim. A server that has forgotten what a worker knows it heard came back empty or old; one
+-- that has heard nobody for half a lease was away, or hung. What it says of leases is not so then, until every living
+-- worker has renewed, and so taken again what it runs. Whoever comes first says so, be it to claim or to renew.
+local function settling(base, worker, now, lease, heard, settle)
+    local left = redis.call('PTTL', base .. 'settling')
+    if left > 0 then return left end
+    local known = tonumber(redis.call('ZSCORE', base .. 'alive', worker) or 0)
+    local newest = tonumber(redis.call('ZRANGE', base .. 'alive', -1, -1, 'WITHSCORES')[2] or now)
+    if known >= heard and now - newest < lease / 2 then return 0 end
+    redis.call('SET', base .. 'settling', worker, 'PX', settle)
+    return settle
+end
+
 local function split(said)
     if not said then return 'interactive', '', '' end -- enqueued by arq itself
     return string.match(said, '^(%S+) (%S*) (.*)$')

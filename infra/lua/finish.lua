@@ -1,13 +1,14 @@
 -- Ends the leases of jobs that a worker has run, one way or the other.
 -- KEYS[1]  arq's queue
--- ARGV     base, then MessagePack of {now in ms, the worker, {{id, how, ms, result, seconds to keep its in-progress
---          mark, ms it took, whether it failed}, ...}}
+-- ARGV     base, then MessagePack of {now in ms (0: the server's), the worker, {{id, how, ms, result, seconds to keep
+--          its in-progress mark, ms it took, whether it failed, the try that it was}, ...}}
 --          how "over":  forget the job; keep `result` (if any) as arq's for `ms` (0: for ever)
 --          how "again": back on the queue, due in `ms`; that was a try
 --          how "back":  back at the head of its account's list; that was no try
 -- Returns  the ids that the worker had no lease on any more: for those nothing was changed
 local queue, base = KEYS[1], ARGV[1]
 local now, worker, jobs = unpack(cmsgpack.unpack(ARGV[2]))
+now = clock(now)
 local KEPT_TIMES, KEEP_STATS_S = 256, 7200
 local ids = {}
 for i, job in ipairs(jobs) do ids[i] = job[1] end
@@ -15,7 +16,7 @@ local owned, who = redis.call('HMGET', base .. 'owners', unpack(ids)), redis.cal
 local lost, ended, over, back, forgotten, times, changes = {}, {}, {}, {}, {}, {}, {}
 local seen, done, failed, returned = {}, 0, 0, 0
 for i, job in ipairs(jobs) do
-    local id, how, ms, result, progress_s, took, was_failed = unpack(job)
+    local id, how, ms, result, progress_s, took, was_failed, try = unpack(job)
     if owned[i] ~= worker or seen[id] then
         lost[#lost + 1] = id
     else
@@ -39,8 +40,7 @@ for i, job in ipairs(jobs) do
         elseif is_forgotten(who[i], id) then over[#over + 1] = id
         elseif how == 'again' then
             returned = returned + 1
-            redis.call('INCR', 'arq:retry:' .. id)
-            redis.call('EXPIRE', 'arq:retry:' .. id, BEGUN_S)
+            redis.call('SET', 'arq:retry:' .. id, try, 'EX', BEGUN_S)
             redis.call('ZADD', queue, now + ms, id)
         else
             returned = returned + 1

@@ -8,7 +8,9 @@ local score = tonumber(redis.call('ZSCORE', queue, id) or 0)
 if score >= 0 or score < -SHIFT then return {} end
 local lane, kind, account = split(redis.call('HGET', base .. 'who', id))
 local list = base .. lane .. ':' .. kind .. ':' .. account
-local own = redis.call('LPOS', list, id) or redis.call('LLEN', list)
+-- Of a long list both ends are looked at first: a new job stands at its tail.
+local own = redis.call('LPOS', list, id, 'MAXLEN', 1000) or redis.call('LPOS', list, id, 'RANK', -1, 'MAXLEN', 1000)
+    or redis.call('LPOS', list, id) or redis.call('LLEN', list)
 
 -- Each other account has had as many turns as this one, and one more where it stands before it in the ring.
 local before = own

@@ -100,8 +100,8 @@ async def test_a_dead_workers_jobs_come_back_first_and_a_renewed_lease_does_not_
     renew = Renewer(blocking_twin(redis), CHAT, "living", 0.3)
     await dead.claim(2)
     await living.claim(1)
-    for _ in range(4):
-        await asyncio.sleep(0.15)
+    for _ in range(6):
+        await asyncio.sleep(0.1)
         assert await asyncio.to_thread(renew, [filled[2]]) == (None, [])
     jobs = (await consumer(redis, "next").claim(10)).jobs
     assert names(jobs) == [filled[0], filled[1], filled[3], filled[4]]

@@ -24,6 +24,7 @@ class Law(StrEnum):
     LANES = "The batch lane gets its minimum of turns, and the interactive lane goes first in all others."
     CAPS = "No claim makes more jobs run than the worker asked for, or the caps of accounts and kinds say."
     PAUSED = "A paused queue hands out nothing, and workers are told the slots that operators give them."
+    SETTLED = "A server that forgot what was heard, or heard nobody for half a lease, hands out nothing for a while."
     ALIVE = "A worker with room gets every job that may run."
     WOKEN = "While a job may run and a worker sleeps, a token lies there to wake it, or another one is awake."
     WAIT = "A worker is never told to sleep beyond the next moment at which there is something to do."

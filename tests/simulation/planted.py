@@ -69,6 +69,20 @@ DEFECTS = [
         (Law.NO_ZOMBIE,),
     ),
     Defect(
+        "a server that came back old hands out what runs",
+        "claim.lua",
+        "if unsettled > 0 then",
+        "if false then",
+        (Law.SETTLED,),
+    ),
+    Defect(
+        "a renewal hides that its server came back old",
+        "renew.lua",
+        "settling(base, worker, now, lease, tonumber(ARGV[6]), tonumber(ARGV[7]))",
+        "",
+        (Law.SETTLED,),
+    ),
+    Defect(
         "what is lost is not told to the tender",
         "lost.lua",
         "lost[#lost + 1] = id",
@@ -157,7 +171,7 @@ DEFECTS = [
         "enqueue.lua",
         "due > now and due or due - SHIFT",
         "due - SHIFT",
-        (Law.DEFERRED, Law.WAIT),
+        (Law.DEFERRED, Law.WAIT, Law.ALIVE),
     ),
     Defect(
         "what is there is put there again",

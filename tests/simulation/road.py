@@ -45,6 +45,10 @@ class Road:
         """Begin empty."""
         self.places: dict[str, Place] = {}
         self.control = Control()
+        #: When each worker was last heard.
+        self.alive: dict[str, int] = {}
+        #: Until when nothing is handed out.
+        self.settles_ms = 0
         #: Lines in which a job may stand twice, because a worker took its lease again while it stood there.
         self.doubled: set[Line] = set()
         self._seq = 0
@@ -62,6 +66,13 @@ class Road:
                 if due_ms <= now_ms:
                     self._list(place)
             place.bare = False
+
+    def doubt(self, worker: str, heard_ms: int, now_ms: int, lease_ms: int, settle_ms: int) -> None:
+        """Begin to settle when a worker was heard that knows of more than the server does, or after a long silence."""
+        newest = max(self.alive.values(), default=now_ms)
+        old = self.alive.get(worker, 0) < heard_ms or now_ms - newest >= lease_ms / 2
+        if old and self.settles_ms <= now_ms:
+            self.settles_ms = now_ms + settle_ms
 
     def forget(self, job_id: str) -> None:
         """Take a job off, unless it runs."""

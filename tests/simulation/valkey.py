@@ -15,7 +15,7 @@ POOL = "chat"
 QUEUE = queue.name(POOL)
 _BASE = queue.base(QUEUE)
 # What may stay when all jobs are over.
-_BOUNDED = ("wake", "turn", "stats:", "took:", "alive", "workers", "control")
+_BOUNDED = ("wake", "turn", "settling", "stats:", "took:", "alive", "workers", "control")
 
 # Every key that expires is brought nearer to it, as the server's own clock would.
 _PASS = """

@@ -21,6 +21,8 @@ from tests.simulation.valkey import POOL, QUEUE, Snapshot, Valkey
 LEASE_MS = 30_000
 #: An idle worker looks by itself this often, whatever it was told (`workers/pool.py`).
 IDLE_MS = 1000
+#: How long a server that came back old hands out nothing (`infra/queue.py`).
+SETTLE_MS = 1500
 KINDS = ("chat", "scan")
 # How long the tender leaves a job alone that is on its way (`workers/tend.py`).
 _ON_ITS_WAY_MS = 3000
@@ -140,8 +142,16 @@ class World:
         hand.mood = "awake"
 
     def _ask(self, hand: Hand, room: int) -> Turn:
-        asking = hand.consumer.claim(room, account_cap=self.account_cap, batch_every=self.batch_every)
+        heard_ms = hand.renewer.heard_ms
+        asking = hand.consumer.claim(
+            room, account_cap=self.account_cap, batch_every=self.batch_every, heard_ms=heard_ms
+        )
         turn = self.valkey.run(asking)
+        self.road.doubt(hand.name, heard_ms, self.now_ms(), LEASE_MS, SETTLE_MS)
+        left_ms = self.road.settles_ms - self.now_ms()
+        if left_ms > 0:
+            Law.SETTLED.holds(not turn.jobs and turn.wait_s * 1000 <= left_ms, turn, left_ms)
+            return turn
         asked = Asked(
             worker=hand.name,
             room=room,
@@ -188,6 +198,8 @@ class World:
         """Renew all leases, and give up the jobs that another worker has."""
         held, places = list(hand.held), self.road.places
         taken = [job_id for job_id in held if job_id not in places or not places[job_id].worker]
+        self.road.doubt(hand.name, hand.renewer.heard_ms, self.now_ms(), LEASE_MS, SETTLE_MS)
+        self.road.alive[hand.name] = self.now_ms()
         slots, lost = hand.renewer(held)
         expected = self.road.renew(held, self.truth.rows, hand.name, self.now_ms(), LEASE_MS)
         Law.PAUSED.holds(slots == self.road.control.slots, slots)
@@ -234,7 +246,7 @@ class World:
             self.pass_time(step)
             ms -= step
             for hand in self.hands:
-                if hand.held and not hand.frozen:
+                if not hand.frozen:
                     self.renew(hand)
 
     def tend(self) -> None:
@@ -303,6 +315,8 @@ class World:
 
     def _listen(self) -> None:
         """Look whether a job waits for sleepers whom nothing wakes."""
+        if self.now_ms() < self.road.settles_ms + IDLE_MS:
+            return  # whoever looked meanwhile looks again by itself
         moods = {hand.mood for hand in self.hands if not hand.frozen}
         if "asleep" in moods and "awake" not in moods and self.road.runnable(self.account_cap):
             Law.WOKEN.holds(self.valkey.tokens())
@@ -322,6 +336,8 @@ class World:
             self.renew(hand)
             self.finish(hand, list(hand.held), "over")
         for _ in range(_ROUNDS_TO_MEND):
+            self.renew(self.hands[0])
+            self.pass_time(SETTLE_MS)
             while claimed := self.claim(self.hands[0], 50):
                 self.finish(self.hands[0], claimed, "over")
             if not self.truth.live() and not self.road.places:

@@ -1,8 +1,7 @@
 """A Redis that goes away, or comes back as it was some time ago, under a running worker."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -10,70 +9,24 @@ from arq.connections import ArqRedis
 from arq.worker import func
 from structlog.testing import capture_logs
 
-from infra import ids, queue
-from infra import redis as road
-from infra.embedded import addresses, valkey
+from infra import queue
 from infra.embedded.server import Server
-from infra.queue import Consumer, Queue, Waiting
+from infra.queue import Consumer
 from infra.settings import Settings
+from tests.support.line import QUEUE, client, put, start, until
 from workers.pool import Pool
 
 Ctx = dict[str, Any]
 Build = Callable[..., Pool]
-QUEUE = queue.name("chat")
 #: Key -> ms to live (0: for ever), and value.
 type Snapshot = dict[bytes, tuple[int, bytes]]
 
 
-@pytest.fixture
-def home() -> Generator[Settings]:
-    """Settings of a Valkey that is this test's own."""
-    with tempfile.TemporaryDirectory(prefix="pulse-") as folder:
-        local = Settings(env="test", home=folder)
-        addresses.make_socket_folder(local)
-        yield local
-
-
-@pytest.fixture
-def own(home: Settings) -> Generator[Server]:
-    """That Valkey, running."""
-    server = valkey.server(home)
-    start(server)
-    yield server
-    server.stop()
-
-
-def start(server: Server) -> None:
-    """Start it, on the data it has."""
-    server.launch(lambda _step: None)
-    server.wait()
-
-
-def client(settings: Settings) -> ArqRedis:
-    """Return a client such as workers have."""
-    return ArqRedis(road.pool(settings), job_serializer=queue.serialize, job_deserializer=queue.deserialize)
-
-
-@pytest.fixture
 async def line(home: Settings, own: Server) -> AsyncGenerator[ArqRedis]:
     """A client of that Valkey."""
     redis = client(home)
     yield redis
     await redis.aclose(close_connection_pool=True)
-
-
-async def put(redis: ArqRedis, function: str, *arguments: Any) -> list[str]:
-    """Enqueue a job for each argument and return their ids."""
-    jobs = [Waiting(str(ids.new()), function, (argument,), "one") for argument in arguments]
-    await Queue(redis).put(QUEUE, jobs)
-    return [job.id for job in jobs]
-
-
-async def until(true: Callable[[], Any]) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def until_known(redis: ArqRedis, workers: int) -> None:

@@ -9,13 +9,12 @@ import pytest
 from arq.connections import ArqRedis
 from arq.worker import func
 
-from infra import ids, queue
-from infra.queue import Consumer, Queue, Waiting
+from infra.queue import Consumer
+from tests.support.line import QUEUE, put, until
 from workers.pool import Pool
 
 Ctx = dict[str, Any]
 Build = Callable[..., Pool]
-QUEUE = queue.name("chat")
 
 
 @pytest.fixture
@@ -32,20 +31,6 @@ async def started(build: Build) -> AsyncGenerator[Callable[..., Pool]]:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-
-
-async def put(redis: ArqRedis, function: str, *arguments: Any, account: str = "one") -> list[str]:
-    """Enqueue a job for each argument, all of one account, and return their ids."""
-    jobs = [Waiting(str(ids.new()), function, (argument,), account) for argument in arguments]
-    await Queue(redis).put(QUEUE, jobs)
-    return [job.id for job in jobs]
-
-
-async def until(true: Callable[[], Any]) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_after_sigterm_nothing_is_claimed_and_what_ends_in_the_grace_is_finished(

@@ -68,6 +68,13 @@ class WrongType(PulseError):
     status = 400
 
 
+class InvalidMoment(PulseError):
+    """{field} must be a moment with its offset from UTC, such as 2026-12-01T06:00:00+03:00."""
+
+    ar = "يجب أن يكون {field} لحظة بفارقها عن التوقيت العالمي، مثل ‎2026-12-01T06:00:00+03:00."
+    status = 400
+
+
 class InvalidValue(PulseError):
     """{field}: {value!r} is not one of the allowed values."""
 
@@ -127,6 +134,10 @@ def _value(field: str, match: re.Match[str]) -> PulseError:
     return InvalidValue(field=field or "body", value=match[1].strip("'"))
 
 
+def _moment(field: str, _match: re.Match[str]) -> PulseError:
+    return InvalidMoment(field=field)
+
+
 def _type(field: str, match: re.Match[str]) -> PulseError:
     expected = "number" if match[1].startswith(("Number", "Not")) else match[1]
     return WrongType(field=field or "body", expected=expected)
@@ -138,6 +149,7 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[str, re.Match[str]], PulseError
     (re.compile(r"Object contains unknown field `(.+)`"), _unknown),
     (re.compile(r"Expected `(\w+)(?: \| null)?` of length (<=|>=) (\d+)"), _length),
     (re.compile(r"Expected `\w+(?: \| null)?` (<=|>=|<|>) ([-\d.e+]+)"), _range),
+    (re.compile(r"Invalid RFC3339|Expected `datetime"), _moment),
     (re.compile(r"(Number out of range|Not a valid number)"), _type),
     (re.compile(r"Invalid (?:enum )?value (.+)"), _value),
     (re.compile(r"Expected `([^`]+)`"), _type),

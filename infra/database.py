@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from sqlalchemy import Executable, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Executable, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -18,6 +18,9 @@ from infra.settings import Settings
 #: Nothing of ours takes long; what does holds a lock that others wait for. A process that is frozen in the middle of a
 #: transaction loses it before those others give up.
 _TIMEOUTS = {"statement_timeout": "30s", "lock_timeout": "15s", "idle_in_transaction_session_timeout": "10s"}
+
+
+_CONNECT_S = 5.0
 
 
 class DatabaseUnavailable(PulseError):
@@ -31,11 +34,21 @@ def _dump(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _look(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have a connection replaced that the server has closed.
+
+    asyncpg knows of it without asking; SQLAlchemy's own pre-ping is a transaction, three round trips before every use.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 #: What asyncpg itself raises: SQLAlchemy passes it on when it comes while a new connection is prepared.
 _RAW = (asyncpg.PostgresError, asyncpg.InterfaceError)
 #: Classes of SQLSTATE: 08 connection, 28 sign-in, 3D no such database, 40 a deadlock, 53 out of resources, 55P03 and
-#: 57014 it took too long (somebody who is frozen holds a lock, or the server was), 57P it is shutting down or starting.
-_PASSING = ("08", "28", "3D", "40", "53", "55P03", "57014", "57P")
+#: 57014 it took too long (somebody who is frozen holds a lock, or the server was), 57P it is shutting down or starting,
+#: 25006 it is a replica by now.
+_PASSING = ("08", "25006", "28", "3D", "40", "53", "55P03", "57014", "57P")
 
 
 def _is_away(error: DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError) -> bool:
@@ -70,13 +83,13 @@ class Database:
             embedded.database_url(settings),
             pool_size=settings.database_pool,
             max_overflow=0,
-            pool_pre_ping=True,
             # A statement's parameters are prompts and answers: they are no business of a log.
             hide_parameters=True,
-            connect_args={"server_settings": _TIMEOUTS},
+            connect_args={"server_settings": _TIMEOUTS, "timeout": _CONNECT_S},
             json_serializer=_dump,
             json_deserializer=msgspec.json.decode,
         )
+        event.listen(self.engine.sync_engine, "checkout", _look)
         self._session = async_sessionmaker(self.engine, expire_on_commit=False)
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 

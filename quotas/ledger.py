@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import or_, select, text, tuple_
+from sqlalchemy import func, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -183,8 +183,9 @@ async def lock(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> 
     found = await _lock_current(session, pairs)
     missing = pairs.keys() - {(counter.account_id, counter.meter) for counter in found}
     if missing:
+        now = (await session.scalars(select(func.now()))).one()  # as `_LOCK` sees it, whatever our own clock says
         for account_id, meter in sorted(missing):
-            await _open_period(session, pairs[account_id, meter], meter)
+            await _open_period(session, pairs[account_id, meter], meter, now)
         found = await _lock_current(session, pairs)
     return Drawing(found)
 
@@ -232,9 +233,9 @@ async def standings(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) ->
     }
 
 
-async def _open_period(session: AsyncSession, account: Account, meter: str) -> None:
+async def _open_period(session: AsyncSession, account: Account, meter: str, now: datetime) -> None:
     catalog = plans.load()
-    start, end = plans.month_of(datetime.now(UTC), account.created_at)
+    start, end = plans.month_of(now, account.created_at)
     if not catalog.meters[meter].resets:
         start, end = account.created_at, None
     granted = catalog.plans[account.plan].units.get(meter, 0)
@@ -293,24 +294,6 @@ SETTLING = """
         SELECT job_id, jsonb_object_agg(meter, taken) AS charged FROM open_holds GROUP BY job_id
     )
 """
-
-_SETTLE = text(f"""
-    WITH over AS (
-        SELECT job_id, CAST(used AS jsonb) AS used
-        FROM unnest(CAST(:jobs AS uuid[]), CAST(:used AS text[])) AS o(job_id, used)
-    ), {SETTLING}
-    SELECT job_id, charged FROM charges
-""")  # noqa: S608 (a constant of this module)
-
-
-async def settle(session: AsyncSession, used: Mapping[UUID, Mapping[str, int]]) -> dict[UUID, dict[str, int]]:
-    """End the holds of jobs: charge what each has `used` per meter, free the rest; what exceeds a hold is overage.
-
-    Returns the units charged per job and meter. A job without an open hold is left out, and nothing is changed for it.
-    The caller holds the jobs' rows locked, so that nobody else ends the same holds.
-    """
-    rows = await session.execute(_SETTLE, {"jobs": list(used), "used": [encoded(each) for each in used.values()]})
-    return {job_id: msgspec.convert(charged, dict[str, int]) for job_id, charged in rows}
 
 
 def encoded(used: Mapping[str, int]) -> str:

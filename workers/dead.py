@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +20,13 @@ class JobNotFailed(PulseError):
     """Only a failed job can be given another go; this one is {state}."""
 
     ar = "لا تُعاد إلا المهمة التي فشلت؛ وهذه حالتها {state}."
+    status = 409
+
+
+class RequestOutdated(PulseError):
+    """This studio does not take such a {kind} request any more."""
+
+    ar = "لم يعد هذا الاستوديو يقبل طلبًا كهذا من نوع {kind}."
     status = 409
 
 
@@ -53,7 +61,10 @@ async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID) -> 
         failed = await jobs.get(session, account.id, job_id)
     if failed.state != "failed":
         raise JobNotFailed(state=failed.state)
-    again = kinds.read(failed.kind, failed.spec)
-    again.metadata = failed.labels
+    try:
+        again = kinds.read(failed.kind, failed.spec)
+    except (KeyError, msgspec.ValidationError):
+        raise RequestOutdated(kind=failed.kind) from None
+    again.metadata, again.unique_key = failed.labels, failed.unique_key
     again.priority = "batch" if failed.lane == "batch" else "interactive"
     return await desk.submit(Submission(account=account, request=again, replay_of=failed.id))

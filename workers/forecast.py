@@ -12,6 +12,8 @@ from workers.lifecycle import Admitted
 
 # How a pool stands is looked at so often at most, however many ask.
 _FRESH_S = 1.0
+# How long an answer waits for a Redis that hangs.
+_PATIENCE_S = 1.0
 
 
 class Forecasts:
@@ -26,14 +28,17 @@ class Forecasts:
         """Return a waiting job's outlook; None when it does not wait, is not due yet, or nobody can tell now."""
         if job.state != "queued":
             return None
-        pool = pools.of(job.kind)
         try:
-            place = await self._ground.overseer.place(pool, job.id)
-            if place is None:
-                return None
-            return eta.outlook(place, await self._overview(pool), job.kind, self._ground.settings.account_cap)
-        except road.AWAY:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._look(pools.of(job.kind), job)
+        except (KeyError, *road.AWAY):  # a kind that only another build knows, or a Redis that is away
             return None
+
+    async def _look(self, pool: str, job: Job | Admitted) -> Outlook | None:
+        place = await self._ground.overseer.place(pool, job.id)
+        if place is None:
+            return None
+        return eta.outlook(place, await self._overview(pool), job.kind, self._ground.settings.account_cap)
 
     async def _overview(self, pool: str) -> Overview:
         now = asyncio.get_running_loop().time()

@@ -84,35 +84,40 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
 
 async def _try(tools: Tools, run: Run) -> Outcome:
     job = run.job
-    timeout_s = 0.0
+    timeout_s, limit = 0.0, asyncio.timeout(None)
     try:
         await run.say(events.Started(attempt=job.attempt))
         room = kinds.room(job.kind)
         timeout_s = room.timeout_s(run.settings)
-        async with asyncio.timeout(timeout_s):
+        limit = asyncio.timeout(timeout_s)
+        async with limit:
             making = asyncio.Task(
                 room.make(kinds.read(job.kind, job.spec), run), loop=asyncio.get_running_loop(), eager_start=True
             )
             made = await run.work(making)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if not (run.lost or run.cancel_requested or (task is not None and task.cancelling())):
-            log.exception("the room was cancelled by itself", job=str(job.id), kind=job.kind, attempt=job.attempt)
+        if not run.cancel_requested and not run.lost and not _is_told_to_stop():
+            log.exception("the room cancelled itself", job=str(job.id), kind=job.kind, attempt=job.attempt)
             return await _failed(tools, run, InternalError())
         return await _stopped(tools, run)
     except LostLease:
         raise
-    except TimeoutError:
-        return await _failed(tools, run, JobTimedOut(seconds=timeout_s))
     except PulseError as error:
         if isinstance(error, ProviderError):
             log.warning("the provider failed", job=str(job.id), attempt=job.attempt, code=error.code)
         return await _failed(tools, run, error)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            return await _failed(tools, run, JobTimedOut(seconds=timeout_s))
         log.exception("the room failed", job=str(job.id), kind=job.kind, attempt=job.attempt)
         return await _failed(tools, run, InternalError())
     await _end(tools, run, _end_of(run, "succeeded", made))
     return None
+
+
+def _is_told_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _stopped(tools: Tools, run: Run) -> None:
@@ -172,7 +177,7 @@ def _end_of(
 
 async def _end(tools: Tools, run: Run, end: End) -> None:
     """Write a job's end and say it. Raises `LostLease` when another attempt has the job."""
-    ended = await _held(lambda again: tools.desk.finish(msgspec.structs.replace(end, asked_before=again)))
+    ended = await _held(lambda again: whole(tools.desk.finish(msgspec.structs.replace(end, asked_before=again))))
     if ended is None:
         raise LostLease
     with contextlib.suppress(asyncio.CancelledError):  # it is over: there is nothing left that a shutdown could stop

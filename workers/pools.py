@@ -5,5 +5,8 @@ POOLS: dict[str, tuple[str, ...]] = {"chat": ("chat",)}
 
 
 def of(kind: str) -> str:
-    """Return the pool that runs a kind."""
-    return next(pool for pool, kinds in POOLS.items() if kind in kinds)
+    """Return the pool that runs a kind; raises `KeyError` for a kind that this build does not know."""
+    for pool, kinds in POOLS.items():
+        if kind in kinds:
+            return pool
+    raise KeyError(kind)

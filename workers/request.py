@@ -15,7 +15,7 @@ _Moment = Annotated[datetime, Meta(tz=True)]
 _FURTHEST_DAYS = 7
 
 
-class RunAtTooLate(PulseError):
+class MomentTooLate(PulseError):
     """{field} may be {days} days from now at most."""
 
     ar = "الحد الأقصى لموعد {field} بعد {days} أيام من الآن."
@@ -55,10 +55,12 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         return str(self.__struct_config__.tag)
 
     def check(self) -> None:
-        """Raise `RunAtTooLate` or `StartDeadlineTooEarly` where the moments make no sense."""
+        """Raise `MomentTooLate` or `StartDeadlineTooEarly` where the moments make no sense."""
         now = datetime.now(UTC)
         if self.run_at is not None and self.run_at > now + timedelta(days=_FURTHEST_DAYS):
-            raise RunAtTooLate(field="run_at", days=_FURTHEST_DAYS)
+            raise MomentTooLate(field="run_at", days=_FURTHEST_DAYS)
+        if self.start_deadline is not None and self.start_deadline > now + timedelta(days=2 * _FURTHEST_DAYS):
+            raise MomentTooLate(field="start_deadline", days=2 * _FURTHEST_DAYS)
         if self.start_deadline is not None and self.start_deadline <= max(now, self.run_at or now):
             raise StartDeadlineTooEarly(field="start_deadline")
 

@@ -43,8 +43,8 @@ class Writer:
         self._attempt = attempt
         self._entries: list[Other | tuple[list[str], list[int]]] = []
 
-    def add(self, said: events.Said, data: bytes) -> None:
-        """Add an event; `data` is how it was encoded."""
+    def add(self, said: events.Said | None, data: bytes) -> None:
+        """Add an event; `data` is how it was encoded. None stands for one that this build does not know."""
         last = self._entries[-1] if self._entries else None
         if not isinstance(said, events.Delta):
             self._entries.append(Other(said=Raw(data)))
@@ -67,8 +67,16 @@ def compact(attempt: int, said: Sequence[bytes]) -> Raw:
     """Return what an attempt said, first event first, as JSON for the job's row."""
     writer = Writer(attempt)
     for data in said:
-        writer.add(events.decode(data), data)
+        writer.add(_known(data), data)
     return writer.encoded()
+
+
+def _known(data: bytes) -> events.Said | None:
+    """Read an event, unless only a newer build could say it."""
+    try:
+        return events.decode(data)
+    except msgspec.ValidationError:
+        return None
 
 
 def unfold(document: Document | None, after: EventId) -> list[Event]:

@@ -101,25 +101,25 @@ class StudioPool(Pool):
         """Keep what the running jobs have used, and see the cancels whose message was lost, three times a lease."""
         while True:
             await asyncio.sleep(self.settings.lease_s / 3)
-            try:
-                await self._checkpoint(dict(self.runs))
-            except Exception as error:  # noqa: BLE001 (it is kept the next time; the loop must not end)
-                log.warning("progress not kept", reason=repr(error))
+            await self._checkpoint(dict(self.runs))  # what cannot be kept now is kept the next time
 
     async def _checkpoint(self, runs: dict[UUID, Run]) -> None:
-        progress = [
-            lifecycle.Kept(
-                job_id=job_id,
-                attempt=run.job.attempt,
-                used=run.so_far.used if run.so_far else None,
-                result=run.so_far.result if run.so_far else None,
-            )
-            for job_id, run in runs.items()
-        ]
-        for run, told in zip(runs.values(), await lifecycle.keep(self.ground, progress), strict=True):
-            if self.runs.get(run.job.id) is not run:
-                continue  # ended while we asked
-            if told == "lost":
-                run.lose()
-            elif told == "canceled":
-                run.cancel()
+        for told in await asyncio.gather(*map(self._keep, runs.values()), return_exceptions=True):
+            if isinstance(told, BaseException):
+                log.warning("progress not kept", reason=repr(told))
+
+    async def _keep(self, run: Run) -> None:
+        so_far = run.so_far
+        kept = lifecycle.Kept(
+            job_id=run.job.id,
+            attempt=run.job.attempt,
+            used=so_far.used if so_far else None,
+            result=so_far.result if so_far else None,
+        )
+        told = await self.tools.desk.keep(kept)
+        if self.runs.get(run.job.id) is not run:
+            return  # ended while we asked
+        if told == "lost":
+            run.lose()
+        elif told == "canceled":
+            run.cancel()

@@ -17,6 +17,8 @@ from infra.ground import Ground
 from infra.models import Account, Balance, Job, LedgerEntry
 from quotas import accounts, audit, ledger, plans
 from tests.support.books import assert_even, balance_of
+from workers import lifecycle
+from workers.lifecycle import End
 
 TOKENS = "chat_tokens"
 
@@ -33,14 +35,10 @@ async def hold(ground: Ground, account: Account, **units: int) -> UUID:
 
 
 async def settle(ground: Ground, job_id: UUID, **used: int) -> dict[str, int]:
-    """Settle a job's holds, and end the job."""
-    async with ground.database.begin() as session:
-        await session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-        charged = await ledger.settle(session, {job_id: used})
-        await session.execute(
-            update(Job).where(Job.id == job_id).values(state="succeeded", finished_at=datetime.now(UTC))
-        )
-        return charged.get(job_id, {})
+    """End a job, and with it its holds; return what was charged."""
+    end = End(job_id=job_id, attempt=0, was="queued", state="succeeded", used=used)
+    (ended,) = await lifecycle.finish(ground, [end])
+    return ended.charged if ended is not None else {}
 
 
 async def test_a_hold_counts_at_once_and_a_settlement_frees_the_rest(ground: Ground, account: Account) -> None:

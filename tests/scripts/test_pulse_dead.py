@@ -15,6 +15,7 @@ from quotas import accounts
 from tests.scripts.conftest import Pulse
 from tests.support.books import assert_even, grant
 from tests.support.chats import chat
+from tests.support.lives import submit_all
 from workers import kinds, lifecycle
 from workers.lifecycle import End, Submission, Submitted
 
@@ -28,7 +29,7 @@ def failed(settings: Settings) -> list[str]:
             async with ground.database.begin() as session:
                 account = await accounts.create(session, "layla@example.com")
             request = msgspec.convert(chat("مرحبا", max_output_tokens=9), kinds.SPECS["chat"])
-            made = await lifecycle.submit(ground, [Submission(account=account, request=request)] * 3)
+            made = await submit_all(ground, [Submission(account=account, request=request)] * 3)
             ids = [each.job.id for each in made if isinstance(each, Submitted)]
             away = lifecycle.failure(ProviderUnavailable())
             bug = {**away, "code": "internal_error"}

@@ -1,17 +1,26 @@
 """One job in a worker's hands, by hand: taken, kept, given back, ended; and made old."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import text
 
+from infra.errors import PulseError
 from infra.ground import Ground
 from providers.vendors import Vendors
 from workers import lifecycle
 from workers.context import Run
 from workers.desk import Desk
-from workers.lifecycle import Attempt, End, Ended, Kept, Return
+from workers.lifecycle import Attempt, End, Ended, Kept, Return, Submission, Submitted
 from workers.perform import Tools
+
+
+async def submit_all(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:
+    """Admit jobs in one flush, and announce them."""
+    answers = await lifecycle.admit(ground, submissions)
+    await lifecycle.announce(ground, [answer for answer in answers if isinstance(answer, Submitted)])
+    return answers
 
 
 async def take(ground: Ground, job: dict[str, Any]) -> Attempt:

@@ -16,7 +16,7 @@ from infra.settings import Settings
 from quotas import ledger
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.chats import Client, chat, events, submit, until
-from tests.support.lives import age, end, give_back, keep, run_of, take
+from tests.support.lives import age, end, give_back, keep, run_of, submit_all, take
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
 from workers import kinds, lifecycle, tend
@@ -76,7 +76,7 @@ async def test_submissions_at_once_are_admitted_in_their_order_and_one_that_does
     most = cheap.request.resolved(ground.settings).most(ground.settings)["chat_tokens"]
     await grant(ground, 3 * most)
     dear = msgspec.structs.replace(cheap, request=msgspec.convert(chat("x" * 5000), kinds.SPECS["chat"]))
-    answers = await lifecycle.submit(ground, [cheap, dear, cheap, cheap, cheap])
+    answers = await submit_all(ground, [cheap, dear, cheap, cheap, cheap])
     told = ["in" if isinstance(answer, Submitted) else answer.code for answer in answers]
     assert told == ["in", "quota_exceeded", "in", "in", "quota_exceeded"]
     last = answers[3]
@@ -93,7 +93,7 @@ async def test_the_same_key_many_times_at_once_is_one_job(ground: Ground, accoun
     assert len({answer.job.id for answer in answers}) == 10
     assert sum(answer.known is None for answer in answers) == 10
     other = asked(account, "something else", idempotency_key="k1")
-    assert (await lifecycle.submit(ground, [other]))[0].code == "idempotency_key_reused"  # type: ignore[union-attr]
+    assert (await submit_all(ground, [other]))[0].code == "idempotency_key_reused"  # type: ignore[union-attr]
 
 
 async def test_a_caller_who_leaves_has_a_job_all_the_same(ground: Ground, account: Account) -> None:

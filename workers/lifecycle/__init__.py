@@ -1,13 +1,14 @@
-"""The only writer of job state: submit, claim, keep, give back, finish, cancel, expire.
+"""The only writer of job state: admit, claim, keep, give back, finish, cancel, expire.
 
 Each works for many jobs at once and is one transaction in which the jobs' rows and their units move together; the
 queue and the streams hear of it after the commit, and what they miss `workers/tend.py` repairs. `attempt` is the
 fencing token: whoever ends a job, or keeps something for it, must name the attempt that runs it.
 
-Rows are locked in one order: jobs by id, then balances by id (`quotas/ledger.py`), then everything else.
+Locks are taken in one order: jobs by id, then names (`names.py`), then balances by id (`quotas/ledger.py`), then the
+rest.
 """
 
-from workers.lifecycle.admission import PoolDraining, admit, announce, enqueue, submit
+from workers.lifecycle.admission import PoolDraining, admit, announce, enqueue
 from workers.lifecycle.attempts import MOST_LOSSES, Attempt, Kept, Return, claim, give_back, keep
 from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
@@ -39,5 +40,4 @@ __all__ = [
     "forget_keys",
     "give_back",
     "keep",
-    "submit",
 ]

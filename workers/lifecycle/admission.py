@@ -1,6 +1,7 @@
 """Admission: a job is kept together with the most that it can cost, or not at all; then the queue hears of it."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, Document, Hold, Job, PoolControl
 from infra.queue import Lane
+from infra.streams import Fenced
 from quotas import ledger
 from workers import events, jobs, pools
 from workers.lifecycle import names
@@ -50,13 +52,6 @@ class _Plan(Struct, kw_only=True):
     crossings: Sequence[ledger.Crossing] = ()
 
 
-async def submit(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:
-    """Admit jobs, and announce those that are new."""
-    answers = await admit(ground, submissions)
-    await announce(ground, [answer for answer in answers if isinstance(answer, Submitted)])
-    return answers
-
-
 async def admit(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:
     """Admit jobs in their order: hold the most that each can cost and keep its row, together. The queue hears nothing.
 
@@ -74,6 +69,7 @@ async def admit(ground: Ground, submissions: Sequence[Submission]) -> list[Submi
             _decide(plan, known, drawing)
         await drawing.write(session)
         await _insert(session, plans)
+        await names.keep(session, [(plan.asked, plan.before[0]) for plan in plans if plan.before is not None])
         there = await _look_up(session, plans)
     return [_answer(plan, drawing, there) for plan in plans]
 
@@ -226,11 +222,16 @@ async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[None]
     try:
         async with asyncio.timeout(_PATIENCE_S):
             # The events first: once a job is on the queue, its worker may speak at any moment.
-            await asyncio.gather(*(ground.streams.append(each.job.id, 0, _first_words(each), 0) for each in new))
+            await asyncio.gather(*(_say_first(ground, each) for each in new))
             await enqueue(ground, [each.job for each in new])
     except road.AWAY:
         log.warning("admitted while the queue is away; the tender will queue them", jobs=len(new))
     return [None for _ in submitted]
+
+
+async def _say_first(ground: Ground, admitted: Submitted) -> None:
+    with contextlib.suppress(Fenced):  # the tender was quicker, and a worker speaks already
+        await ground.streams.append(admitted.job.id, 0, _first_words(admitted), 0)
 
 
 def _first_words(admitted: Submitted) -> list[bytes]:

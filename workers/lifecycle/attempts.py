@@ -1,16 +1,20 @@
 """Attempts: jobs in workers' hands, what is kept of them on the way, and how they come back."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy import text
 
 from infra.ground import Ground
 from infra.models import Document
 from workers.lifecycle import ends
+
+log = structlog.stdlib.get_logger()
 
 #: A job that loses its worker this often is what kills the workers.
 MOST_LOSSES = 20
@@ -81,9 +85,10 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
     """
     rows = await ground.database.ask(_CLAIM, {"ids": list(job_ids), "most": MOST_LOSSES})
     taken: dict[UUID, Attempt] = {}
+    unwanted: list[UUID] = []
     for job_id, account_id, kind, spec, attempt, tries, resume in rows:
         if kind is None:
-            await ends.close(ground, job_id)
+            unwanted.append(job_id)
         else:
             taken[job_id] = Attempt(
                 id=job_id,
@@ -94,25 +99,25 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
                 tries=tries,
                 resume=resume or {},
             )
+    # The others have been taken: whatever becomes of these, those are to run.
+    for told in await asyncio.gather(*(ends.close(ground, job_id) for job_id in unwanted), return_exceptions=True):
+        if isinstance(told, BaseException):
+            log.error("a job cannot be ended", exc_info=told)
     return [taken.get(job_id) for job_id in job_ids]
 
 
-_LOCKED = """
-    locked AS MATERIALIZED (
-        SELECT j.id FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
-        WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
-    )
-"""
-
-_KEEP = text(f"""
+_KEEP = text("""
     WITH given AS (
         SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:kept AS text[]))
                       AS g(id, attempt, kept)
-    ), {_LOCKED}
-    UPDATE jobs j SET checkpoint = coalesce(j.checkpoint, '{{}}') || CAST(g.kept AS jsonb)
-    FROM locked l JOIN given g ON g.id = l.id WHERE j.id = l.id
-    RETURNING j.id, j.cancel_requested_at IS NOT NULL
-""")  # noqa: S608 (constants of this module)
+    ), locked AS MATERIALIZED (
+        SELECT j.id, g.kept FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
+        WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
+    )
+    UPDATE jobs j SET checkpoint = coalesce(j.checkpoint, '{}') || CAST(l.kept AS jsonb)
+    FROM locked l WHERE j.id = l.id
+    RETURNING j.id, j.attempt, j.cancel_requested_at IS NOT NULL
+""")
 
 
 async def keep(ground: Ground, progress: Sequence[Kept]) -> list[Literal["runs", "canceled", "lost"]]:
@@ -122,16 +127,20 @@ async def keep(ground: Ground, progress: Sequence[Kept]) -> list[Literal["runs",
     """
     if not progress:
         return []
+    # What one attempt keeps twice at once is one change of one row, the later over the earlier.
+    whole: dict[tuple[UUID, int], Document] = {}
+    for kept in progress:
+        whole.setdefault((kept.job_id, kept.attempt), {}).update(_parts(kept.used, kept.result, kept.resume))
     rows = await ground.database.ask(
         _KEEP,
         {
-            "ids": [kept.job_id for kept in progress],
-            "attempts": [kept.attempt for kept in progress],
-            "kept": [_document(kept.used, kept.result, kept.resume) for kept in progress],
+            "ids": [job_id for job_id, _ in whole],
+            "attempts": [attempt for _, attempt in whole],
+            "kept": [_text(parts) for parts in whole.values()],
         },
     )
-    found: dict[UUID, bool] = dict(rows)
-    return [_told(found.get(kept.job_id)) for kept in progress]
+    found = {(job_id, attempt): stop for job_id, attempt, stop in rows}
+    return [_told(found.get((kept.job_id, kept.attempt))) for kept in progress]
 
 
 def _told(stop: bool | None) -> Literal["runs", "canceled", "lost"]:  # noqa: FBT001 (what the database says)
@@ -140,9 +149,13 @@ def _told(stop: bool | None) -> Literal["runs", "canceled", "lost"]:  # noqa: FB
     return "canceled" if stop else "runs"
 
 
-def _document(used: dict[str, int] | None, result: Document | None, resume: Document | None = None) -> str:
+def _parts(used: dict[str, int] | None, result: Document | None, resume: Document | None = None) -> Document:
     parts = {"used": used, "result": result, "resume": resume}
-    return msgspec.json.encode({name: part for name, part in parts.items() if part is not None}).decode()
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _text(parts: Document) -> str:
+    return msgspec.json.encode(parts).decode()
 
 
 _GIVE_BACK = text("""
@@ -150,15 +163,18 @@ _GIVE_BACK = text("""
         SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:failed AS boolean[]),
                              CAST(:waits AS float8[]), CAST(:kept AS text[])) AS g(id, attempt, failed, wait_s, kept)
     ), locked AS MATERIALIZED (
-        SELECT j.id, j.state FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
+        SELECT j.id, j.attempt, j.state, g.failed, g.wait_s, g.kept
+        FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt
         WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.finished_at IS NULL ORDER BY j.id FOR NO KEY UPDATE OF j
     ), giving AS (
         UPDATE jobs j
-        SET state = 'queued', tries = j.tries + g.failed::int, run_at = now() + g.wait_s * interval '1 second',
-            checkpoint = nullif(coalesce(j.checkpoint, '{}') || CAST(g.kept AS jsonb), '{}')
-        FROM locked l JOIN given g ON g.id = l.id WHERE j.id = l.id AND l.state = 'running'
+        SET state = 'queued', tries = j.tries + l.failed::int, run_at = now() + l.wait_s * interval '1 second',
+            checkpoint = nullif(  -- a failed try is not charged, whatever comes
+                coalesce(CASE WHEN l.failed THEN j.checkpoint - ARRAY['used', 'result'] ELSE j.checkpoint END, '{}')
+                || CAST(l.kept AS jsonb), '{}')
+        FROM locked l WHERE j.id = l.id AND l.state = 'running'
     )
-    SELECT id FROM locked
+    SELECT id, attempt FROM locked
 """)
 
 
@@ -175,8 +191,8 @@ async def give_back(ground: Ground, returns: Sequence[Return]) -> list[bool]:
             "attempts": [each.attempt for each in returns],
             "failed": [each.failed for each in returns],
             "waits": [each.wait_s for each in returns],
-            "kept": [_document(each.used, each.result) for each in returns],
+            "kept": [_text(_parts(each.used, each.result)) for each in returns],
         },
     )
-    given = {job_id for (job_id,) in rows}
-    return [each.job_id in given for each in returns]
+    given = set(rows)
+    return [(each.job_id, each.attempt) in given for each in returns]

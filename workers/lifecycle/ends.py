@@ -1,18 +1,22 @@
 """Ends: every job ends once, with its holds, and whoever follows it is told."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import redis as road
+from infra.coalesce import Coalescer
+from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Document, Job
@@ -77,16 +81,16 @@ _FINISH = text(f"""
                              CAST(:errors AS text[]), CAST(:transcripts AS text[]), CAST(:next_attempts AS integer[]))
                       AS g(id, attempt, was, state, used, result, error, transcript, next_attempt)
     ), locked AS MATERIALIZED (
-        SELECT j.id FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
+        SELECT g.* FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
         WHERE j.id = ANY(CAST(:ids AS uuid[])) ORDER BY j.id FOR NO KEY UPDATE OF j
     ), over AS (
-        SELECT l.id AS job_id, CAST(g.used AS jsonb) AS used FROM locked l JOIN given g ON g.id = l.id
+        SELECT id AS job_id, CAST(used AS jsonb) AS used FROM locked
     ), {ledger.SETTLING}, ending AS (
         UPDATE jobs j
-        SET state = g.state, finished_at = now(), charged = coalesce(c.charged, '{{}}'), checkpoint = NULL,
-            attempt = j.attempt + g.next_attempt, tries = j.tries + (g.state = 'failed')::int,
-            result = CAST(g.result AS jsonb), error = CAST(g.error AS jsonb), transcript = CAST(g.transcript AS jsonb)
-        FROM locked l JOIN given g ON g.id = l.id LEFT JOIN charges c ON c.job_id = l.id
+        SET state = l.state, finished_at = now(), charged = coalesce(c.charged, '{{}}'), checkpoint = NULL,
+            attempt = j.attempt + l.next_attempt, tries = j.tries + (l.state = 'failed')::int,
+            result = CAST(l.result AS jsonb), error = CAST(l.error AS jsonb), transcript = CAST(l.transcript AS jsonb)
+        FROM locked l LEFT JOIN charges c ON c.job_id = l.id
         WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
         RETURNING j.id, j.kind, j.attempt, j.state, j.charged, j.account_id, j.unique_key
     ), freeing AS (
@@ -102,11 +106,17 @@ async def finish(ground: Ground, ends: Sequence[End]) -> list[Ended | None]:
 
     None stands for a job that its attempt no longer has: then nothing is written for it.
     """
-    ended = {job.id: job for job in map(_ended, await ground.database.ask(_FINISH, _columns(ends)))}
-    unsure = [end for end in ends if end.asked_before and end.job_id not in ended]
+    rows = await ground.database.ask(_FINISH, _columns(ends))
+    ended = {(job.id, job.attempt): job for job in map(_ended, rows)}
+    unsure = [end for end in ends if end.asked_before and _token(end) not in ended]
     if unsure:
         ended |= await _ended_before(ground, unsure)
-    return [_answer(end, ended.get(end.job_id)) for end in ends]
+    return [_answer(end, ended.get(_token(end))) for end in ends]
+
+
+def _token(end: End) -> tuple[UUID, int]:
+    """Return under which fencing token a job is over by this end."""
+    return end.job_id, end.attempt + end.next_attempt
 
 
 def _columns(ends: Sequence[End]) -> dict[str, list[object]]:
@@ -139,15 +149,14 @@ def _answer(end: End, ended: Ended | None) -> Ended | None:
     return msgspec.structs.replace(ended, error=end.error)
 
 
-async def _ended_before(ground: Ground, ends: Sequence[End]) -> dict[UUID, Ended]:
+async def _ended_before(ground: Ground, ends: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
     """Return those that ended just so before: the commit came through, its answer did not."""
-    attempts = {end.job_id: end.attempt + end.next_attempt for end in ends}
     async with ground.database.begin() as session:
         query = select(Job.id, Job.kind, Job.attempt, Job.state, Job.charged).where(
-            Job.id.in_(attempts), Job.state.not_in(LIVE)
+            Job.id.in_({end.job_id for end in ends}), Job.state.not_in(LIVE)
         )
         rows = (await session.execute(query)).all()
-    return {row[0]: _ended(row) for row in rows if row[2] == attempts[row[0]]}
+    return {(job.id, job.attempt): job for job in map(_ended, rows)}
 
 
 def failure(error: PulseError) -> Document:
@@ -206,7 +215,8 @@ async def _tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
                 await ground.streams.append(ended.id, ended.attempt, [last], 0, over=True)
             else:
                 await ground.streams.end(ended.id, ended.attempt, last)
-            await ground.queue.forget(pools.of(ended.kind), [ended.id])
+            with contextlib.suppress(KeyError):  # a kind that only another build knows is on none of our queues
+                await ground.queue.forget(pools.of(ended.kind), [ended.id])
     except (Fenced, *road.AWAY):
         log.warning("the last event stays unsaid", job=str(ended.id))
 
@@ -216,16 +226,22 @@ async def expire(ground: Ground) -> int:
     async with ground.database.begin() as session:
         late = select(Job.id, Job.attempt).where(
             Job.start_by.is_not(None),
-            Job.start_by <= datetime.now(UTC),
+            Job.start_by <= func.now(),
             Job.finished_at.is_(None),
             Job.started_at.is_(None),
             Job.state == "queued",
         )
         rows = (await session.execute(late.order_by(Job.id).limit(_MOST_AT_ONCE))).all()
     ends = [End(job_id=job_id, attempt=attempt, state="expired", was="queued") for job_id, attempt in rows]
-    ended = [job for job in await finish(ground, ends) if job is not None] if ends else []
-    for job in ended:
-        await _tell(ground, job)
+    finishing = Coalescer(partial(finish, ground), most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
+    told = await asyncio.gather(*(finishing.ask(end) for end in ends), return_exceptions=True)
+    for end, each in zip(ends, told, strict=True):
+        if isinstance(each, DatabaseUnavailable):
+            raise each
+        if isinstance(each, BaseException):
+            log.error("a job cannot be ended", job=str(end.job_id), exc_info=each)
+    ended = [each for each in told if isinstance(each, Ended)]
+    await asyncio.gather(*(_tell(ground, job) for job in ended))
     return len(ended)
 
 

@@ -101,6 +101,16 @@ class Known:
             self._replays[asked.replay_of] = job_id
 
 
+async def keep(session: AsyncSession, answered: Sequence[tuple[Submission, UUID]]) -> None:
+    """Remember the keys of those who are answered with a job that was there already, where they are not known yet."""
+    rows = [
+        (*key, fingerprint(asked.request), job_id) for asked, job_id in answered if (key := _key(asked)) is not None
+    ]
+    if rows:
+        columns = zip(("accounts", "keys", "fingerprints", "jobs"), map(list, zip(*rows, strict=True)), strict=True)
+        await session.execute(_KEEP, {**dict(columns), "keep": KEEP_KEYS})
+
+
 def _columns(names: Sequence[Name]) -> dict[str, list[object]]:
     return {"accounts": [account_id for account_id, _ in names], "keys": [key for _, key in names]}
 
@@ -121,6 +131,13 @@ _FORGET_EXPIRED = text(f"""
 _FIND_KEYS = text(
     f"SELECT account_id, key, fingerprint, job_id FROM idempotency_keys JOIN {_THESE} USING (account_id, key)"  # noqa: S608
 )
+_KEEP = text("""
+    INSERT INTO idempotency_keys (account_id, key, fingerprint, job_id, expires_at)
+    SELECT g.*, now() + CAST(:keep AS interval)
+    FROM unnest(CAST(:accounts AS uuid[]), CAST(:keys AS text[]), CAST(:fingerprints AS bytea[]), CAST(:jobs AS uuid[]))
+         AS g
+    ON CONFLICT DO NOTHING
+""")
 _FIND_UNIQUE = text(f"SELECT account_id, key, job_id FROM unique_jobs JOIN {_THESE} USING (account_id, key)")  # noqa: S608
 
 

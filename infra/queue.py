@@ -27,6 +27,10 @@ from infra import redis as road
 #: The one function that the studio's pools register; its argument is the job's id.
 FUNCTION = "perform"
 CANCELS = "pulse:cancels"
+#: One in so many turns goes to the batch lane first.
+BATCH_EVERY = 8
+#: A job that loses its worker this often is what kills the workers.
+MOST_LOSSES = 20
 Lane = Literal["interactive", "batch"]
 # A definition that expires is lost to the queue; the tender would bring the job back, but a backlog should not need it.
 _KEEP_DEFINITION = timedelta(days=14)
@@ -238,7 +242,13 @@ class Consumer:
         self._claim, self._finish = script(redis, "claim.lua"), script(redis, "finish.lua")
 
     async def claim(
-        self, most: int, *, account_cap: int = 0, batch_every: int = 8, heed_aborts: bool = False, heard_ms: int = 0
+        self,
+        most: int,
+        *,
+        account_cap: int = 0,
+        batch_every: int = BATCH_EVERY,
+        heed_aborts: bool = False,
+        heard_ms: int = 0,
     ) -> Turn:
         """Claim at most `most` due jobs; `account_cap` holds where operators have set none.
 

@@ -250,7 +250,8 @@ async def test_random_faults_under_load_lose_and_double_nothing(fleet: Fleet) ->
 async def test_valkey_gone_for_a_while_ends_no_process_and_disturbs_no_running_job(
     fleet: Fleet, client: Client, vendor: Vendor, away_s: float, record_property: Property
 ) -> None:
-    running = [Question(n, 20, 60) for n in range(4)]
+    # They are in the middle of their answers before, through and after the outage, which is longer than a lease.
+    running = [Question(n, 40, int((away_s + 5) * 1000 / 40)) for n in range(4)]
     during, after = Question(4, 3, 10), Question(5, 3, 10)
     jobs = await _ask(client, *running)
     await asyncio.wait_for(vendor.asked(4), 20)

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from infra.overview import Overview, Place
+from infra.queue import BATCH_EVERY
 
 # Standard normal quantiles.
 _Z50, _Z90 = 0.0, 1.2816
-# Of eight turns, the batch lane has one for certain (`Consumer.claim`).
-_BATCH_EVERY = 8
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -57,8 +56,8 @@ def outlook(place: Place, pool: Overview, kind: str, account_cap: int = 0) -> Ou
 def _before(place: Place) -> int:
     """Return how many go before a job in both lanes."""
     if place.lane == "batch":
-        return place.before + min(place.other_lane, (place.before + 1) * (_BATCH_EVERY - 1))
-    return place.before + min(place.other_lane, place.before // (_BATCH_EVERY - 1))
+        return place.before + min(place.other_lane, (place.before + 1) * (BATCH_EVERY - 1))
+    return place.before + min(place.other_lane, place.before // (BATCH_EVERY - 1))
 
 
 def _wait(before: int, running: int, slots: int, took_s: Sequence[float]) -> Span:

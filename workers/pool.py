@@ -1,7 +1,9 @@
 """arq's worker, driven well: jobs are claimed many at a time under leases, idle workers are woken, ends leave together.
 
 Whatever one writes for arq runs here unchanged: functions with `ctx`, `WorkerSettings`, `Retry`, `cron`, hooks,
-`Job.status()`, `.result()` and `.abort()`, `arq --check`. What is replaced is how a job comes to a worker and leaves.
+`Job.status()`, `.result()` and `.abort()`, `arq --check`. What is replaced is how a job comes to a worker and leaves,
+and pickle: arguments and results are what MessagePack knows, so a tuple or a set comes back as a list, and a moment, a
+UUID or a Decimal as text.
 """
 
 import asyncio

@@ -10,12 +10,9 @@ from arq.jobs import DeserializationError, deserialize_job_raw, serialize_result
 from arq.utils import ms_to_datetime, timestamp_ms
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob, Worker
 
-from infra.queue import Claimed, Ended
+from infra.queue import MOST_LOSSES, Claimed, Ended
 
 log = structlog.stdlib.get_logger()
-
-# A job that lost its worker this often is what kills the workers.
-_MOST_LOSSES = 20
 
 
 class Failed(Exception):
@@ -50,7 +47,7 @@ class Trial:
         most = self._worker.max_tries if function.max_tries is None else function.max_tries
         if self._try > most:
             return self._failed(JobExecutionFailed(f"max {most} retries exceeded"), function)
-        if self._job.losses >= _MOST_LOSSES:
+        if self._job.losses >= MOST_LOSSES:
             return self._failed(JobExecutionFailed(f"lost its worker {self._job.losses} times"), function)
         self.ctx = {
             **self._worker.ctx,

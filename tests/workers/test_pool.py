@@ -22,7 +22,7 @@ from tests.support.chats import text as text_of
 from tests.support.lives import age, end, give_back, keep, run_of, take, tools
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
-from workers import lifecycle, tend
+from workers import tend
 from workers.context import LostLease
 from workers.perform import perform
 
@@ -263,7 +263,7 @@ async def test_a_cancelled_job_of_a_dead_worker_is_settled_by_its_last_checkpoin
 async def test_a_job_that_kills_every_worker_is_given_up(client: Client, settings: Settings, ground: Ground) -> None:
     job = await submit(client)
     async with ground.database.begin() as session:
-        await session.execute(update(Job).values(losses=lifecycle.MOST_LOSSES - 1, state="running"))
+        await session.execute(update(Job).values(losses=queue.MOST_LOSSES - 1, state="running"))
     await work_off(settings)
     ended = await until(client, job)
     assert (ended["state"], ended["error"]["code"]) == ("failed", "job_abandoned")

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, text, update
 
-from infra import ids
+from infra import ids, queue
 from infra.database import Database, DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Account, ApiKey, Balance, IdempotencyKey, Job
@@ -301,7 +301,7 @@ async def test_two_claims_at_once_are_two_attempts(client: Client, ground: Groun
 
 async def test_being_handed_back_any_number_of_times_is_no_reason_to_give_up(client: Client, ground: Ground) -> None:
     job = await submit(client)
-    for _ in range(lifecycle.MOST_LOSSES + 5):
+    for _ in range(queue.MOST_LOSSES + 5):
         await give_back(ground, await take(ground, job))
     await take(ground, job)
     async with ground.database.begin() as session:

@@ -9,14 +9,13 @@ rest.
 """
 
 from workers.lifecycle.admission import PoolDraining, admit, announce, enqueue
-from workers.lifecycle.attempts import MOST_LOSSES, Attempt, Kept, Return, claim, give_back, keep
+from workers.lifecycle.attempts import Attempt, Kept, Return, claim, give_back, keep
 from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
 from workers.lifecycle.submissions import Admitted, Submission, Submitted
 
 __all__ = [
     "KEEP_KEYS",
-    "MOST_LOSSES",
     "Admitted",
     "Attempt",
     "End",

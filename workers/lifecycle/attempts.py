@@ -12,12 +12,10 @@ from sqlalchemy import text
 
 from infra.ground import Ground
 from infra.models import Document
+from infra.queue import MOST_LOSSES
 from workers.lifecycle import ends
 
 log = structlog.stdlib.get_logger()
-
-#: A job that loses its worker this often is what kills the workers.
-MOST_LOSSES = 20
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

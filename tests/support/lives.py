@@ -4,16 +4,32 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import text
 
 from infra.errors import PulseError
 from infra.ground import Ground
+from infra.models import Account, Job
 from providers.vendors import Vendors
-from workers import lifecycle
+from tests.support.chats import chat
+from workers import kinds, lifecycle
 from workers.context import Run
 from workers.desk import Desk
 from workers.lifecycle import Attempt, End, Ended, Kept, Return, Submission, Submitted
 from workers.perform import Tools
+
+
+def asked(account: Account, content: str = "hi", **facts: Any) -> Submission:
+    """Return a submission of a small chat; `facts` are members of the request, or of the submission itself."""
+    named = {key: facts.pop(key) for key in ("idempotency_key", "replay_of") if key in facts}
+    request = msgspec.convert(chat(content, max_output_tokens=16) | facts, kinds.SPECS["chat"])
+    return Submission(account=account, request=request, **named)
+
+
+async def job_of(ground: Ground, job_id: UUID) -> Job:
+    """Return a job's row."""
+    async with ground.database.begin() as session:
+        return await session.get_one(Job, job_id)
 
 
 async def submit_all(ground: Ground, submissions: Sequence[Submission]) -> list[Submitted | PulseError]:

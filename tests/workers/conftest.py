@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,20 +16,29 @@ from tests.support.line import QUEUE, client, start
 from workers.pool import Pool
 
 
-@pytest.fixture
-async def build(settings: Settings) -> AsyncGenerator[Callable[..., Pool]]:
-    """Make pools, and close them at the end."""
+@asynccontextmanager
+async def _pools(settings: Settings, **usual: Any) -> AsyncGenerator[Callable[..., Pool]]:
+    """Give what makes pools with the `usual` options, and close them at the end."""
     built: list[Pool] = []
 
     def make(*functions: Any, **options: Any) -> Pool:
-        options = {"burst": True, "handle_signals": False} | options
-        worker = Pool(functions, redis_pool=client(settings), **options)
+        worker = Pool(functions, redis_pool=client(settings), **{"handle_signals": False, **usual, **options})
         built.append(worker)
         return worker
 
     yield make
     for worker in built:
-        await worker.close()
+        if worker.main_task is not None:
+            worker.main_task.cancel()
+            await asyncio.gather(worker.main_task, return_exceptions=True)
+        await asyncio.wait_for(worker.close(), 30)
+
+
+@pytest.fixture
+async def build(settings: Settings) -> AsyncGenerator[Callable[..., Pool]]:
+    """Make pools that stop when the queue is empty."""
+    async with _pools(settings, burst=True) as make:
+        yield make
 
 
 @pytest.fixture
@@ -59,18 +69,6 @@ async def line(home: Settings, own: Server) -> AsyncGenerator[ArqRedis]:
 
 @pytest.fixture
 async def make(home: Settings, own: Server) -> AsyncGenerator[Callable[..., Pool]]:
-    """Make pools on that Valkey, and close them at the end."""
-    built: list[Pool] = []
-
-    def build(*functions: Any, **options: Any) -> Pool:
-        options = {"handle_signals": False, "queue_name": QUEUE} | options
-        worker = Pool(functions, redis_pool=client(home), **options)
-        built.append(worker)
-        return worker
-
-    yield build
-    for worker in built:
-        if worker.main_task is not None:
-            worker.main_task.cancel()
-            await asyncio.gather(worker.main_task, return_exceptions=True)
-        await asyncio.wait_for(worker.close(), 30)
+    """Make pools on that Valkey."""
+    async with _pools(home, queue_name=QUEUE) as make:
+        yield make

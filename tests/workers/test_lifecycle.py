@@ -11,31 +11,18 @@ from sqlalchemy import event, select, text
 
 from infra import ids, queue
 from infra.ground import Ground
-from infra.models import Account, Job, UniqueJob
+from infra.models import Account, UniqueJob
 from infra.settings import Settings
 from quotas import ledger
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.chats import Client, chat, events, submit, until
-from tests.support.lives import age, end, give_back, keep, run_of, submit_all, take
+from tests.support.lives import age, asked, end, give_back, job_of, keep, run_of, submit_all, take
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
 from workers import kinds, lifecycle, tend
 from workers.context import LostLease
 from workers.desk import Desk
-from workers.lifecycle import End, Submission, Submitted
-
-
-def asked(account: Account, content: str = "hi", **facts: Any) -> Submission:
-    """Return a submission of a small chat."""
-    named = {key: facts.pop(key) for key in ("idempotency_key", "replay_of") if key in facts}
-    request = msgspec.convert(chat(content, max_output_tokens=16) | facts, kinds.SPECS["chat"])
-    return Submission(account=account, request=request, **named)
-
-
-async def job_of(ground: Ground, job_id: UUID) -> Job:
-    """Return a job's row."""
-    async with ground.database.begin() as session:
-        return await session.get_one(Job, job_id)
+from workers.lifecycle import End, Submitted
 
 
 def statements(ground: Ground) -> list[str]:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from sqlalchemy import event, text, update
 
@@ -20,29 +19,16 @@ from infra.settings import Settings
 from quotas import accounts, ledger
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, chat, submit, until
-from tests.support.lives import age, give_back, keep, run_of, submit_all, take, tools
+from tests.support.lives import age, asked, give_back, job_of, keep, run_of, submit_all, take, tools
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import working
 from workers import dead, kinds, lifecycle, tend
 from workers import events as say
 from workers.context import Made, Run
 from workers.desk import Desk
-from workers.lifecycle import End, Submission, Submitted
+from workers.lifecycle import End, Submitted
 from workers.perform import perform
 from workers.worker import StudioPool
-
-
-def asked(account: Account, content: str = "hi", **facts: Any) -> Submission:
-    """Return a submission of a small chat."""
-    named = {key: facts.pop(key) for key in ("idempotency_key", "replay_of") if key in facts}
-    request = msgspec.convert(chat(content, max_output_tokens=16) | facts, kinds.SPECS["chat"])
-    return Submission(account=account, request=request, **named)
-
-
-async def job_of(ground: Ground, job_id: UUID) -> Job:
-    """Return a job's row."""
-    async with ground.database.begin() as session:
-        return await session.get_one(Job, job_id)
 
 
 async def other_account(ground: Ground) -> Account:

@@ -225,7 +225,7 @@ def renew_every_s(lease_s: float) -> float:
 
 def _settle_ms(lease_s: float) -> int:
     """Return how long it takes until every living worker has renewed once, and was heard."""
-    return max(1, int(1500 * renew_every_s(lease_s)))
+    return max(1, int(1300 * renew_every_s(lease_s)))
 
 
 class Consumer:

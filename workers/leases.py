@@ -97,7 +97,8 @@ class Leases:
                 self._renewing = False
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                 self._loop.call_soon_threadsafe(self._tell, answer)
-            if self._stop.wait(self._every_s):
+            # While Redis is away it is looked for more often: nobody may claim before all have renewed.
+            if self._stop.wait(self._every_s if answer is not None else self._every_s / 4):
                 return
 
     def _tell(self, answer: tuple[int | None, list[str]] | None) -> None:

@@ -22,7 +22,7 @@ LEASE_MS = 30_000
 #: An idle worker looks by itself this often, whatever it was told (`workers/pool.py`).
 IDLE_MS = 1000
 #: How long a server that came back old hands out nothing (`infra/queue.py`).
-SETTLE_MS = 1500
+SETTLE_MS = 1300
 KINDS = ("chat", "scan")
 # How long the tender leaves a job alone that is on its way (`workers/tend.py`).
 _ON_ITS_WAY_MS = 3000

@@ -1,6 +1,6 @@
 """The tender: reconciles PostgreSQL, which is the truth, with Redis, which is the road, and keeps the house.
 
-Any number may run: each round is done by whoever gets the lock, and a round done twice does no harm.
+Any number may run: a round done twice does no harm, and the house is kept by whoever gets the lock.
 """
 
 import asyncio

@@ -269,7 +269,7 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
 
 
 async def _cancel_queued(session: AsyncSession, job: Job) -> Ended:
-    """End a queued job; a try before this one may have used something, which its checkpoint says, but it failed."""
+    """End a queued job, for nothing: what a try before this one used was given up with it, or handed back unfinished."""
     end = End(job_id=job.id, attempt=job.attempt, state="canceled", was="queued")
     (row,) = await session.execute(_FINISH, _columns([end]))
     await session.refresh(job)

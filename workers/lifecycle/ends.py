@@ -269,7 +269,7 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
 
 
 async def _cancel_queued(session: AsyncSession, job: Job) -> Ended:
-    """End a queued job, for nothing: what a try before this one used was given up with it, or handed back unfinished."""
+    """End a queued job, for nothing: what a try before this one used was given up with it, or handed back."""
     end = End(job_id=job.id, attempt=job.attempt, state="canceled", was="queued")
     (row,) = await session.execute(_FINISH, _columns([end]))
     await session.refresh(job)

@@ -49,11 +49,37 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _text("Redis 7+ or Valkey 8+ to use, `redis://...`, `rediss://...` or `unix://...`; empty: the embedded one."),
     ] = ""
     secret: Annotated[
-        str, _text("Key of the HMAC under which API keys are kept; 32 characters or more in production.")
+        str, _text("Signs links to files, and API keys are kept under it; 32 characters or more in production.")
     ] = DEVELOPMENT_SECRET
     body_limit_bytes: Annotated[int, Meta(ge=1024, description="Largest request body; more is answered 413.")] = (
         1_048_576
     )
+    public_url: Annotated[
+        str, _text("Where the outside finds the API, for links to local files; empty: `http://` and its host and port.")
+    ] = ""
+    files_dir: Annotated[str, _text("Folder of the files where no S3 is set; empty: `files` in `PULSE_HOME`.")] = ""
+    s3_assets: Annotated[
+        str, _text("S3 bucket of what is served; empty: a local folder. Credentials and region as boto3 finds them.")
+    ] = ""
+    s3_quarantine: Annotated[
+        str, _text("S3 bucket of what is not yet scanned; another one than that of the assets.")
+    ] = ""
+    s3_endpoint: Annotated[str, _text("Address of an S3-compatible server; empty: AWS.")] = ""
+    s3_region: Annotated[str, _text("Region of the buckets; empty: as boto3 finds it.")] = ""
+    upload_s: Annotated[
+        int, Meta(ge=1, le=604_800, description="Seconds in which an upload has to begin after it was announced.")
+    ] = 900
+    link_s: Annotated[int, Meta(ge=1, le=604_800, description="Seconds for which a link to a file holds.")] = 300
+    direct_upload_bytes: Annotated[
+        int, Meta(ge=1, description="Largest file that is taken in one POST; larger ones are announced first.")
+    ] = 33_554_432
+    pending_uploads: Annotated[int, Meta(ge=1, description="Announced uploads of one account at a time.")] = 100
+    account_files: Annotated[int, Meta(ge=1, description="Files of one account.")] = 20_000
+    clamav: Annotated[
+        str, _text("ClamAV's clamd: `tcp://host:3310` or `unix:///path`; empty: files are not scanned for viruses.")
+    ] = ""
+    scan_slots: Annotated[int, Meta(ge=1, description="Files that one worker process scans at a time.")] = 2
+    scan_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a scan may run.")] = 300.0
     heartbeat_s: Annotated[
         float, Meta(gt=0, le=60, description="Seconds of silence after which an event stream sends a comment.")
     ] = 15.0
@@ -99,6 +125,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return (ROOT / self.home).resolve()
 
     @property
+    def files(self) -> Path:
+        """The absolute folder of the files that are kept locally."""
+        return (ROOT / self.files_dir).resolve() if self.files_dir else self.folder / "files"
+
+    @property
+    def address(self) -> str:
+        """Where the outside finds the API."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
     def cloud(self) -> bool:
         """Whether chat goes to an OpenAI-compatible server rather than to the local model."""
         return bool(self.openai_api_key or self.openai_base_url)
@@ -134,6 +170,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             reason = str(error).split(" - at ")[0]
             raise InvalidSetting(key=variable(field), reason=f"{reason} (it is {value!r})") from None
         settings = msgspec.structs.replace(settings, **{field: getattr(checked, field)})
+    _refuse_half_a_store(settings)
     if settings.env == "production":
         _refuse_stand_ins(settings)
     return settings
@@ -144,11 +181,23 @@ def _did_you_mean(key: str, known: list[str]) -> str:
     return "no such setting" + (f"; did you mean {close[0]}?" if close else "")
 
 
+def _refuse_half_a_store(settings: Settings) -> None:
+    if bool(settings.s3_assets) != bool(settings.s3_quarantine):
+        missing = "s3_quarantine" if settings.s3_assets else "s3_assets"
+        raise InvalidSetting(key=variable(missing), reason="S3 needs a bucket for each of the two areas")
+    if settings.s3_assets and settings.s3_assets == settings.s3_quarantine:
+        raise InvalidSetting(key=variable("s3_quarantine"), reason="it must not be the bucket of what is served")
+
+
 def _refuse_stand_ins(settings: Settings) -> None:
     refusals = {
         "database_url": "the embedded PostgreSQL is for development" if not settings.database_url else "",
         "redis_url": "the embedded Valkey is for development" if not settings.redis_url else "",
         "secret": "the default is public" if settings.secret == DEVELOPMENT_SECRET else "",
+        "files_dir": "the folder of `make run` is for development; set this, or PULSE_S3_ASSETS and PULSE_S3_QUARANTINE"
+        if not settings.files_dir and not settings.s3_assets
+        else "",
+        "public_url": "the links to local files need it" if not settings.public_url and not settings.s3_assets else "",
         "openai_api_key": "the local model is for development; set this or PULSE_OPENAI_BASE_URL"
         if not settings.cloud
         else "",

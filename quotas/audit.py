@@ -1,4 +1,4 @@
-"""Whether the books agree: every balance with its entries and its holds, every open hold with a job that lives."""
+"""Whether the books agree: every balance with its entries and holds, every open hold with a job or file that lives."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,7 +12,8 @@ async def disagreements(session: AsyncSession) -> list[str]:
         FROM balances b
         LEFT JOIN (SELECT balance_id, sum(granted) g, sum(held) h, sum(used) u, sum(overage) o
                    FROM ledger_entries GROUP BY 1) e ON e.balance_id = b.id
-        LEFT JOIN (SELECT balance_id, sum(units) FILTER (WHERE state = 'held') h, sum(settled) u
+        LEFT JOIN (SELECT balance_id, sum(units) FILTER (WHERE state = 'held') h,
+                          sum(settled) FILTER (WHERE state = 'settled') u
                    FROM holds GROUP BY 1) s ON s.balance_id = b.id,
         LATERAL (VALUES ('granted', b.granted, 'entries', coalesce(e.g, 0)),
                         ('held', b.held, 'entries', coalesce(e.h, 0)),
@@ -23,11 +24,19 @@ async def disagreements(session: AsyncSession) -> list[str]:
         WHERE kept <> told
         UNION ALL
         SELECT format('job %s (%s): its hold on %s is still open', j.id, j.state, h.meter)
-        FROM holds h JOIN jobs j ON j.id = h.job_id
+        FROM holds h JOIN jobs j ON j.id = h.holder_id
         WHERE h.state = 'held' AND j.state NOT IN ('queued', 'running')
         UNION ALL
-        SELECT format('hold of job %s on %s: there is no such job', h.job_id, h.meter)
-        FROM holds h WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = h.job_id)
+        SELECT format('file %s (%s): its hold on %s is %s', f.id, f.state, h.meter, h.state)
+        FROM holds h JOIN files f ON f.id = h.holder_id
+        WHERE h.state <> CASE WHEN f.state IN ('uploading', 'scanning') THEN 'held'
+                              WHEN f.state = 'ready' THEN 'settled' ELSE 'voided' END
+        UNION ALL
+        SELECT format('hold of %s on %s is %s: there is no such job or file', h.holder_id, h.meter, h.state)
+        FROM holds h
+        WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = h.holder_id)
+          AND NOT EXISTS (SELECT FROM files f WHERE f.id = h.holder_id)
+          AND NOT (h.meter = 'storage_bytes' AND h.state IN ('voided', 'released'))  -- of a file that was deleted
         """)
     )
     return list(lines)

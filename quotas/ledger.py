@@ -1,11 +1,12 @@
-"""The only code that moves units: hold before a job, settle or void with its end; every move is a ledger entry.
+"""The only code that moves units: hold before the work, settle or void with its end; every move is a ledger entry.
 
-All functions work inside the caller's transaction, so that units move together with the jobs' rows or not at all, and
-each works for many jobs at once. Locks are always taken on balances first, in id order, and everything else is looked
-at after that: a decision made on what was read before the lock would be made on a stale snapshot.
+All functions work inside the caller's transaction, so that units move together with the rows of their holders (jobs,
+files) or not at all, and each works for many at once. Locks are always taken on balances first, in id order, and
+everything else is looked at after that: a decision made on what was read before the lock would be made on a stale
+snapshot. What is settled on a level meter stays used until it is released.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -96,8 +97,8 @@ class Drawing:
             resets_at=counter.period_end,
         )
 
-    def hold(self, account_id: UUID, job_id: UUID, units: Mapping[str, int]) -> list[Crossing]:
-        """Set `units` (per meter) aside for a job: all of its meters, or none.
+    def hold(self, account_id: UUID, holder_id: UUID, units: Mapping[str, int]) -> list[Crossing]:
+        """Set `units` (per meter) aside for a job or a file: all of its meters, or none.
 
         Returns the thresholds that were crossed. Raises `QuotaExceeded` for the first meter that does not fit.
         """
@@ -105,7 +106,7 @@ class Drawing:
         for counter, amount in wanted:
             if amount > counter.remaining:
                 raise _refusal(counter, amount)
-        self._holds += [(job_id, counter, amount) for counter, amount in wanted]
+        self._holds += [(holder_id, counter, amount) for counter, amount in wanted]
         return [crossing for counter, amount in wanted for crossing in counter.take(amount)]
 
     async def write(self, session: AsyncSession) -> None:
@@ -116,7 +117,7 @@ class Drawing:
         await session.execute(
             _HOLD,
             {
-                "jobs": [job_id for job_id, _, _ in self._holds],
+                "holders": [holder_id for holder_id, _, _ in self._holds],
                 "meters": [counter.meter for _, counter, _ in self._holds],
                 "accounts": [counter.account_id for _, counter, _ in self._holds],
                 "balances": [counter.id for _, counter, _ in self._holds],
@@ -144,15 +145,15 @@ def _refusal(counter: _Counter, amount: int) -> QuotaExceeded:
 
 _HOLD = text("""
     WITH given AS (
-        SELECT * FROM unnest(CAST(:jobs AS uuid[]), CAST(:meters AS text[]), CAST(:accounts AS uuid[]),
+        SELECT * FROM unnest(CAST(:holders AS uuid[]), CAST(:meters AS text[]), CAST(:accounts AS uuid[]),
                              CAST(:balances AS uuid[]), CAST(:units AS bigint[]))
-                      AS g(job_id, meter, account_id, balance_id, units)
+                      AS g(holder_id, meter, account_id, balance_id, units)
     ), holding AS (
-        INSERT INTO holds (job_id, meter, account_id, balance_id, units)
-        SELECT job_id, meter, account_id, balance_id, units FROM given
+        INSERT INTO holds (holder_id, meter, account_id, balance_id, units)
+        SELECT holder_id, meter, account_id, balance_id, units FROM given
     ), entering AS (
-        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, job_id)
-        SELECT uuidv7(), account_id, balance_id, meter, 'hold', units, job_id FROM given
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, holder_id)
+        SELECT uuidv7(), account_id, balance_id, meter, 'hold', units, holder_id FROM given
     )
     UPDATE balances b
     SET held = n.held,
@@ -260,14 +261,14 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
         await session.flush()
 
 
-#: Ends the holds of jobs, as parts of a larger statement: before them it has `over(job_id, used)`, `used` a JSON object
-#: of units per meter (or NULL); after them, `charges(job_id, charged)` says what each of those that had a hold was
+#: Ends holds, as parts of a larger statement: before them it has `over(holder_id, used)`, `used` a JSON object of units
+#: per meter (or NULL); after them, `charges(holder_id, charged)` says what each of those that had a hold was
 #: charged per meter. What exceeds a hold is overage. The new counts are made from the locked rows alone: PostgreSQL
 #: would check a balance against the snapshot's older counts otherwise, and refuse what fits.
 SETTLING = """
     open_holds AS MATERIALIZED (
-        SELECT h.job_id, h.meter, h.account_id, h.balance_id, h.units, w.wanted, least(w.wanted, h.units) AS taken
-        FROM over JOIN holds h USING (job_id),
+        SELECT h.holder_id, h.meter, h.account_id, h.balance_id, h.units, w.wanted, least(w.wanted, h.units) AS taken
+        FROM over JOIN holds h USING (holder_id),
              LATERAL (SELECT coalesce((over.used ->> h.meter)::bigint, 0) AS wanted) w
         WHERE h.state = 'held'
     ), sums AS (
@@ -284,16 +285,71 @@ SETTLING = """
     ), resolving AS (
         UPDATE holds h
         SET settled = o.taken, state = CASE WHEN o.taken > 0 THEN 'settled' ELSE 'voided' END, resolved_at = now()
-        FROM open_holds o WHERE h.job_id = o.job_id AND h.meter = o.meter AND h.state = 'held'
+        FROM open_holds o WHERE h.holder_id = o.holder_id AND h.meter = o.meter AND h.state = 'held'
     ), entering AS (
-        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, used, overage, job_id)
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, used, overage, holder_id)
         SELECT uuidv7(), account_id, balance_id, meter, CASE WHEN wanted > 0 THEN 'settle' ELSE 'void' END,
-               -units, taken, wanted - taken, job_id
+               -units, taken, wanted - taken, holder_id
         FROM open_holds
     ), charges AS (
-        SELECT job_id, jsonb_object_agg(meter, taken) AS charged FROM open_holds GROUP BY job_id
+        SELECT holder_id, jsonb_object_agg(meter, taken) AS charged FROM open_holds GROUP BY holder_id
     )
 """
+
+
+_SETTLE = text(f"""
+    WITH over AS (
+        SELECT holder_id, CAST(used AS jsonb) AS used
+        FROM unnest(CAST(:holders AS uuid[]), CAST(:used AS text[])) AS o(holder_id, used)
+    ), {SETTLING}
+    SELECT holder_id, charged FROM charges
+""")  # noqa: S608 (a constant of this module)
+
+
+async def settle(session: AsyncSession, used: Mapping[UUID, Mapping[str, int]]) -> dict[UUID, dict[str, int]]:
+    """End the holds of holders that are not jobs (those end with `lifecycle.finish`); nothing used voids them.
+
+    Returns what each was charged per meter; one whose hold is over already is left out.
+    """
+    columns = {"holders": list(used), "used": [encoded(units) for units in used.values()]}
+    rows = await session.execute(_SETTLE, columns)
+    return dict(rows.tuples().all())
+
+
+# Below the threshold again, a level meter warns anew the next time that it is crossed.
+_RELEASE = text("""
+    WITH kept AS MATERIALIZED (
+        SELECT holder_id, meter, account_id, balance_id, settled FROM holds
+        WHERE holder_id = ANY(CAST(:holders AS uuid[])) AND meter = ANY(CAST(:meters AS text[])) AND state = 'settled'
+    ), sums AS (
+        SELECT balance_id, sum(settled) AS units FROM kept GROUP BY balance_id
+    ), locked_balances AS MATERIALIZED (
+        SELECT id, granted, held, used, warned_at, stopped_at FROM balances WHERE id IN (SELECT balance_id FROM sums)
+        ORDER BY id FOR NO KEY UPDATE
+    ), releasing AS (
+        UPDATE holds h SET state = 'released'
+        FROM kept k, locked_balances WHERE h.holder_id = k.holder_id AND h.meter = k.meter AND h.state = 'settled'
+        RETURNING h.balance_id, h.holder_id, h.account_id, h.meter, h.settled
+    ), moving AS (
+        UPDATE balances b
+        SET used = l.used - s.units,
+            warned_at = CASE WHEN (l.held + l.used - s.units) * 100 >= l.granted * 80 THEN l.warned_at END,
+            stopped_at = CASE WHEN l.held + l.used - s.units >= l.granted THEN l.stopped_at END
+        FROM locked_balances l JOIN sums s ON s.balance_id = l.id
+        WHERE b.id = l.id
+    )
+    INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, used, holder_id)
+    SELECT uuidv7(), account_id, balance_id, meter, 'release', -settled, holder_id FROM kept
+""")
+
+
+async def release(session: AsyncSession, holder_ids: Sequence[UUID]) -> None:
+    """Give back what was settled for `holder_ids` on level meters, because it is not kept any more.
+
+    The caller holds the locks on the holders' own rows: nobody else may release them at the same time.
+    """
+    meters = [code for code, meter in plans.load().meters.items() if not meter.resets]
+    await session.execute(_RELEASE, {"holders": list(holder_ids), "meters": meters})
 
 
 def encoded(used: Mapping[str, int]) -> str:

@@ -1,7 +1,8 @@
-"""What an account may spend: balances per meter and period, holds per job and meter, and the ledger behind both.
+"""What an account may spend: balances per meter and period, holds per holder and meter, and the ledger behind both.
 
-Holds and ledger entries grow with every job, so they are range-partitioned by a UUIDv7 (a month each). They have no
-foreign keys to jobs: one writer puts both in one transaction, and old partitions must be detachable apart.
+A holder is what units are held for: a job, or a file. Holds and ledger entries grow with every one, so they are
+range-partitioned by a UUIDv7 (a month each). They have no foreign keys to their holders: one writer puts both in one
+transaction, and old partitions must be detachable apart.
 """
 
 from uuid import UUID
@@ -43,17 +44,17 @@ class Balance(Table):
 
 
 class Hold(Table):
-    """Units set aside for one job on one meter, until the job ends."""
+    """Units set aside for one holder on one meter until they are settled; of a level meter, then released."""
 
     __tablename__ = "holds"
     __table_args__ = (
         CheckConstraint("units > 0 AND settled BETWEEN 0 AND units", name="within_units"),
-        CheckConstraint("state IN ('held', 'settled', 'voided')", name="state"),
+        CheckConstraint("state IN ('held', 'settled', 'voided', 'released')", name="state"),
         CheckConstraint("(state = 'held') = (resolved_at IS NULL)", name="resolved_once"),
-        {"postgresql_partition_by": "RANGE (job_id)"},
+        {"postgresql_partition_by": "RANGE (holder_id)"},
     )
 
-    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    holder_id: Mapped[UUID] = mapped_column(primary_key=True)
     meter: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[UUID]
     balance_id: Mapped[UUID]
@@ -69,7 +70,7 @@ class LedgerEntry(Table):
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
-        CheckConstraint("kind IN ('grant', 'hold', 'settle', 'void')", name="kind"),
+        CheckConstraint("kind IN ('grant', 'hold', 'settle', 'void', 'release')", name="kind"),
         Index(None, "balance_id", "id"),
         {"postgresql_partition_by": "RANGE (id)"},
     )
@@ -83,7 +84,7 @@ class LedgerEntry(Table):
     held: Mapped[Units]
     used: Mapped[Units]
     overage: Mapped[Units]
-    job_id: Mapped[UUID | None]
+    holder_id: Mapped[UUID | None]
     #: Where the units came from: `plan:free`, later an add-on or a payment.
     reason: Mapped[str] = mapped_column(server_default=text("''"))
     created_at: Mapped[Now]

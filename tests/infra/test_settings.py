@@ -7,6 +7,8 @@ from infra import settings
 from infra.settings import InvalidSetting, Settings
 
 PRODUCTION = {
+    "PULSE_FILES_DIR": "/srv/files",
+    "PULSE_PUBLIC_URL": "https://files.example.com",
     "PULSE_ENV": "production",
     "PULSE_DATABASE_URL": "postgresql://pulse@db/pulse",
     "PULSE_REDIS_URL": "rediss://redis",
@@ -49,7 +51,8 @@ def test_every_field_can_be_set_by_its_variable() -> None:
         other = {"env": "test", "log_level": "debug"}.get(field.name, "other")
         if isinstance(default, int | float):
             other = default - 1 if default > 1 else default + 1
-        read = settings.load({settings.variable(field.name): str(other)})
+        whole = {"PULSE_S3_ASSETS": "assets", "PULSE_S3_QUARANTINE": "quarantine"} if "s3" in field.name else {}
+        read = settings.load(whole | {settings.variable(field.name): str(other)})
         assert getattr(read, field.name) == other
 
 
@@ -59,6 +62,22 @@ def test_production_refuses_every_stand_in_and_default_secret_by_name(key: str) 
     with pytest.raises(InvalidSetting) as refused:
         settings.load({name: value for name, value in PRODUCTION.items() if name != key})
     assert refused.value.facts["key"] == key
+
+
+@pytest.mark.parametrize(
+    ("assets", "quarantine", "named"),
+    [("a", "", "QUARANTINE"), ("", "q", "ASSETS"), ("same", "same", "QUARANTINE")],
+)
+def test_s3_needs_two_buckets(assets: str, quarantine: str, named: str) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        settings.load({"PULSE_S3_ASSETS": assets, "PULSE_S3_QUARANTINE": quarantine})
+    assert refused.value.facts["key"] == f"PULSE_S3_{named}"
+
+
+def test_buckets_take_the_place_of_a_folder_and_its_address_in_production() -> None:
+    local = ("PULSE_FILES_DIR", "PULSE_PUBLIC_URL")
+    without = {name: value for name, value in PRODUCTION.items() if name not in local}
+    assert settings.load(without | {"PULSE_S3_ASSETS": "a", "PULSE_S3_QUARANTINE": "q"}).s3_assets == "a"
 
 
 def test_production_refuses_a_short_secret_without_showing_it() -> None:

@@ -35,11 +35,11 @@ async def assert_charged_once(ground: Ground) -> None:
             text("""
             SELECT format('job %s (%s): charged %s, its entries: %s', j.id, j.state, j.charged, e.told)
             FROM jobs j LEFT JOIN (
-                SELECT job_id, sum(held) held, sum(used) used, count(*) FILTER (WHERE kind = 'hold') holds,
+                SELECT holder_id, sum(held) held, sum(used) used, count(*) FILTER (WHERE kind = 'hold') holds,
                        count(*) FILTER (WHERE kind IN ('settle', 'void')) ends,
                        string_agg(format('%s held %s used %s', kind, held, used), ', ' ORDER BY id) told
-                FROM ledger_entries WHERE meter = 'chat_tokens' AND job_id IS NOT NULL GROUP BY 1
-            ) e ON e.job_id = j.id
+                FROM ledger_entries WHERE meter = 'chat_tokens' AND holder_id IS NOT NULL GROUP BY 1
+            ) e ON e.holder_id = j.id
             WHERE (e.holds, e.ends, e.held, e.used) IS DISTINCT FROM
                   (1::bigint, 1::bigint, 0::numeric, coalesce((j.charged ->> 'chat_tokens')::numeric, 0))
             UNION ALL

@@ -207,7 +207,8 @@ def _answer(plan: _Plan, drawing: ledger.Drawing, there: dict[UUID, Submitted]) 
 
 async def _quotas(session: AsyncSession, job_ids: Iterable[UUID]) -> dict[UUID, dict[str, ledger.Standing]]:
     quotas: dict[UUID, dict[str, ledger.Standing]] = defaultdict(dict)
-    drawn = await session.execute(select(Hold.job_id, Hold.account_id, Hold.meter).where(Hold.job_id.in_(job_ids)))
+    query = select(Hold.holder_id, Hold.account_id, Hold.meter).where(Hold.holder_id.in_(job_ids))
+    drawn = await session.execute(query)
     pairs = [(job_id, (account_id, meter)) for job_id, account_id, meter in drawn]
     standings = await ledger.standings(session, {pair for _, pair in pairs})
     for job_id, pair in pairs:

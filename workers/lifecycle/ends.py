@@ -84,13 +84,13 @@ _FINISH = text(f"""
         SELECT g.* FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
         WHERE j.id = ANY(CAST(:ids AS uuid[])) ORDER BY j.id FOR NO KEY UPDATE OF j
     ), over AS (
-        SELECT id AS job_id, CAST(used AS jsonb) AS used FROM locked
+        SELECT id AS holder_id, CAST(used AS jsonb) AS used FROM locked
     ), {ledger.SETTLING}, ending AS (
         UPDATE jobs j
         SET state = l.state, finished_at = now(), charged = coalesce(c.charged, '{{}}'), checkpoint = NULL,
             attempt = j.attempt + l.next_attempt, tries = j.tries + (l.state = 'failed')::int,
             result = CAST(l.result AS jsonb), error = CAST(l.error AS jsonb), transcript = CAST(l.transcript AS jsonb)
-        FROM locked l LEFT JOIN charges c ON c.job_id = l.id
+        FROM locked l LEFT JOIN charges c ON c.holder_id = l.id
         WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
         RETURNING j.id, j.kind, j.attempt, j.state, j.charged, j.account_id, j.unique_key
     ), freeing AS (

@@ -40,9 +40,14 @@ class TooManyPixels(FileRefused):
 
 
 class TooManyFrames(FileRefused):
-    """The file has {frames} frames of {width} x {height}; {limit_megapixels} megapixels in all are allowed."""
+    """The file has {frames} frames or more of {width} x {height}; {limit} frames and {limit_megapixels} megapixels in
+    all are allowed.
+    """
 
-    ar = "في الملف {frames} إطارًا بأبعاد {width} × {height}، والحد الأقصى لمجموعها {limit_megapixels} ميغابكسل."
+    ar = (
+        "في الملف {frames} إطارًا أو أكثر بأبعاد {width} × {height}، "
+        "والحد الأقصى {limit} إطارًا و{limit_megapixels} ميغابكسل لمجموعها."
+    )
 
 
 class ClipTooLong(FileRefused):
@@ -115,6 +120,12 @@ class VirusFound(FileRefused):
     """The virus scanner found {signature}."""
 
     ar = "وجد فاحص الفيروسات: {signature}."
+
+
+class UnscannableFile(FileRefused):
+    """The file is longer than what the virus scanner takes."""
+
+    ar = "الملف أطول مما يقبله فاحص الفيروسات."
 
 
 class TooComplex(FileRefused):

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,9 @@ PREFIX = "PULSE_"
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "for-development-only-change-me"  # noqa: S105 (production refuses this very value)
 _SHORTEST_SECRET = 32
+# Where clamd may listen; of a host only what no name and no address (in brackets where it has colons) can have is out.
+_CLAMD = re.compile(r"unix:///[^\0]+|tcp://([^\s/:@\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[1-9]\d{0,4})")
+_HIGHEST_PORT = 65_535
 
 
 class InvalidSetting(PulseError):
@@ -171,6 +175,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             raise InvalidSetting(key=variable(field), reason=f"{reason} (it is {value!r})") from None
         settings = msgspec.structs.replace(settings, **{field: getattr(checked, field)})
     _refuse_half_a_store(settings)
+    _refuse_no_scanner(settings)
     if settings.env == "production":
         _refuse_stand_ins(settings)
     return settings
@@ -187,6 +192,13 @@ def _refuse_half_a_store(settings: Settings) -> None:
         raise InvalidSetting(key=variable(missing), reason="S3 needs a bucket for each of the two areas")
     if settings.s3_assets and settings.s3_assets == settings.s3_quarantine:
         raise InvalidSetting(key=variable("s3_quarantine"), reason="it must not be the bucket of what is served")
+
+
+def _refuse_no_scanner(settings: Settings) -> None:
+    found = _CLAMD.fullmatch(settings.clamav)
+    if settings.clamav and (found is None or int(found["port"] or 1) > _HIGHEST_PORT):
+        reason = f"it looks like tcp://host:3310 or unix:///path, and not like {settings.clamav!r}"
+        raise InvalidSetting(key=variable("clamav"), reason=reason)
 
 
 def _refuse_stand_ins(settings: Settings) -> None:

@@ -48,7 +48,7 @@ def test_a_bad_value_names_its_key(key: str, value: str, reason: str) -> None:
 def test_every_field_can_be_set_by_its_variable() -> None:
     for field in msgspec.structs.fields(Settings):
         default = field.default
-        other = {"env": "test", "log_level": "debug"}.get(field.name, "other")
+        other = {"env": "test", "log_level": "debug", "clamav": "tcp://clamd:3310"}.get(field.name, "other")
         if isinstance(default, int | float):
             other = default - 1 if default > 1 else default + 1
         whole = {"PULSE_S3_ASSETS": "assets", "PULSE_S3_QUARANTINE": "quarantine"} if "s3" in field.name else {}
@@ -72,6 +72,37 @@ def test_s3_needs_two_buckets(assets: str, quarantine: str, named: str) -> None:
     with pytest.raises(InvalidSetting) as refused:
         settings.load({"PULSE_S3_ASSETS": assets, "PULSE_S3_QUARANTINE": quarantine})
     assert refused.value.facts["key"] == f"PULSE_S3_{named}"
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://clamd:3310", "tcp://127.0.0.1:1", "tcp://[::1]:65535", "unix:///run/clamav/clamd.ctl", ""]
+)
+def test_a_virus_scanner_is_set_by_its_address(address: str) -> None:
+    assert settings.load({"PULSE_CLAMAV": address}).clamav == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "clamd",
+        "clamd:3310",
+        "tcp://clamd",
+        "tcp://:3310",
+        "tcp://clamd:0",
+        "tcp://clamd:65536",
+        "tcp://clamd:3310/x",
+        "tcp://::1:3310",
+        "unix://run/clamd.ctl",
+        "unix://",
+        "http://clamd:3310",
+        "tcp://a b:3310",
+    ],
+)
+def test_what_is_no_address_of_a_virus_scanner_is_refused_before_a_file_waits_for_it(address: str) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        settings.load({"PULSE_CLAMAV": address})
+    assert refused.value.facts["key"] == "PULSE_CLAMAV"
+    assert address in str(refused.value)
 
 
 def test_buckets_take_the_place_of_a_folder_and_its_address_in_production() -> None:

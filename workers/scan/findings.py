@@ -1,11 +1,9 @@
 """What is asked of an examination and what it finds: the words that cross to and from the child that does it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
-
-from infra.models import Document
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -36,5 +34,5 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     path: Path
     media_type: str
-    facts: Document = {}
+    facts: dict[str, Any] = {}
     pictures: list[Pictured] = []

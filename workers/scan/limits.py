@@ -28,5 +28,6 @@ MOST_RATIO: Final = 200
 #: Of a JSON text, and of one line of JSON Lines.
 JSON_MOST_BYTES: Final = 16 * _MIB
 
-#: The child: what is made of a file is hardly ever longer than the file, and a file that is kept is at most 2 GiB.
-LIMITS: Final = Limits(seconds=60, cpu_s=60, memory_bytes=1024 * _MIB, file_bytes=2048 * _MIB + 64 * _MIB)
+#: The child: what is made of a file is hardly ever longer than the file, and a file that is kept is at most 2 GiB. To
+#: encode an AVIF takes most memory: 28 bytes a pixel.
+LIMITS: Final = Limits(seconds=60, cpu_s=60, memory_bytes=1280 * _MIB, file_bytes=2048 * _MIB + 64 * _MIB)

@@ -25,6 +25,7 @@ def made(data: mmap, budget: Budget) -> tuple[int, bytes]:
         return frames, _moving(source)
     with reading():
         picture = bare(source, orientation(source.info.get("exif", b"")))
+    del source  # the encoder needs the memory
     return 1, writing.avif(picture, subsampling=_subsampling(data[:_HEAD_BYTES]), most_bytes=len(data))
 
 

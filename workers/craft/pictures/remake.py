@@ -85,4 +85,4 @@ def _contained[S: Still](
 
 
 def _webp(picture: Image.Image, frame: WebpFrame) -> bytes:
-    return writing.webp(picture, lossless=frame.lossless, most_bytes=len(frame.data))
+    return writing.webp(picture, lossless=frame.lossless, most_bytes=len(frame.data), hurry=bool(frame.place))

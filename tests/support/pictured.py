@@ -25,6 +25,18 @@ def opened(data: bytes) -> Image.Image:
     return picture
 
 
+def colour(picture: Image.Image, x: int = 9, y: int = 9) -> tuple[int, int, int]:
+    """Return red, green and blue of a pixel."""
+    red, green, blue = picture.convert("RGB").crop((x, y, x + 1, y + 1)).tobytes()
+    return red, green, blue
+
+
+def transparent(picture: Image.Image) -> set[tuple[int, int, int]]:
+    """Return the colours of the pixels that cannot be seen."""
+    data = picture.convert("RGBA").tobytes()
+    return {(data[at], data[at + 1], data[at + 2]) for at in range(0, len(data), 4) if not data[at + 3]}
+
+
 def photo(width: int = 320, height: int = 240) -> Image.Image:
     """Return something like a photograph: slopes, shapes and noise."""
     noise = Image.effect_noise((width, height), 12)

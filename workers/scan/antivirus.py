@@ -4,6 +4,7 @@ The protocol is INSTREAM of clamd(8): the command, pieces with their length befo
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 from pathlib import Path
@@ -37,13 +38,14 @@ async def scan(address: str, path: Path, *, patience_s: float = 120.0) -> None:
     Raises `VirusFound`; `UnscannableFile` for one that is longer than clamd takes; and `ScannerUnavailable` where it
     cannot be reached, hangs for `patience_s`, or says what nobody understands.
     """
-    try:
-        async with asyncio.timeout(patience_s):
-            connection = await _connected(address)
-        with connection, path.open("rb") as file:
-            answer = await _asked(connection, file, patience_s)
-    except (OSError, TimeoutError) as error:
-        raise ScannerUnavailable from error
+    with path.open("rb") as file:
+        try:
+            async with asyncio.timeout(patience_s):
+                connection = await _connected(address)
+            with connection:
+                answer = await _asked(connection, file, patience_s)
+        except (OSError, TimeoutError) as error:
+            raise ScannerUnavailable from error
     _judge(answer)
 
 
@@ -57,41 +59,53 @@ async def _connected(address: str) -> socket.socket:
         places = [(family, place) for family, _, _, _, place in found]
     refused: OSError = ConnectionError("it is nowhere")
     for family, place in places:
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        connection.setblocking(False)  # noqa: FBT003 (the name is the socket's)
-        try:
-            await loop.sock_connect(connection, place)
-        except OSError as error:
-            connection.close()
-            refused = error
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
+        with contextlib.ExitStack() as unless_connected:
+            connection = unless_connected.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            connection.setblocking(False)  # noqa: FBT003 (the name is the socket's)
+            try:
+                await loop.sock_connect(connection, place)
+            except OSError as error:
+                refused = error
+            else:
+                unless_connected.pop_all()
+                return connection
     raise refused
 
 
 async def _asked(connection: socket.socket, file: BinaryIO, patience_s: float) -> str:
-    """Send the file and return what is said of it, which may be said, and the connection closed, before its end."""
-    loop = asyncio.get_running_loop()
-    unsent: OSError | None = None
+    """Send the file and return what is said of it.
+
+    Of a file that is too long clamd says so before its end and cuts the connection, so both sides may find it cut.
+    """
+    cut: ConnectionError | None = None
     try:
-        await loop.sock_sendall(connection, b"zINSTREAM\0")
-        piece = b"."
-        while piece:
-            piece = await asyncio.to_thread(file.read, _PIECE_BYTES)
-            async with asyncio.timeout(patience_s):
-                await loop.sock_sendall(connection, len(piece).to_bytes(4, "big") + piece)
+        await _send(connection, file, patience_s)
     except ConnectionError as error:
-        unsent = error
+        cut = error
     answer = b""
     async with asyncio.timeout(patience_s):
-        while len(answer) < _LONGEST_ANSWER and (said := await loop.sock_recv(connection, _LONGEST_ANSWER)):
-            answer += said
-    if unsent is not None and not answer:
-        raise unsent
+        try:
+            while len(answer) < _LONGEST_ANSWER and (said := await _hear(connection)):
+                answer += said
+        except ConnectionError as error:
+            cut = error
+    if cut is not None and not answer:
+        raise cut
     return answer.split(b"\0")[0].decode(errors="replace").strip()
+
+
+async def _send(connection: socket.socket, file: BinaryIO, patience_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, b"zINSTREAM\0")
+    piece = b"."
+    while piece:
+        piece = await asyncio.to_thread(file.read, _PIECE_BYTES)
+        async with asyncio.timeout(patience_s):
+            await loop.sock_sendall(connection, len(piece).to_bytes(4, "big") + piece)
+
+
+async def _hear(connection: socket.socket) -> bytes:
+    return await asyncio.get_running_loop().sock_recv(connection, _LONGEST_ANSWER)
 
 
 def _judge(answer: str) -> None:

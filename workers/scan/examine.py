@@ -33,7 +33,7 @@ def examine(asked: Asked, say: Say | None = None) -> Findings:
     say(0, len(_STAGES), _STAGES[0])
     _check_bytes(asked)
     say(1, len(_STAGES), _STAGES[1])
-    _check_type(asked)
+    check_type(asked)
     say(2, len(_STAGES), _STAGES[2])
     findings = _judged(asked)
     say(len(_STAGES), len(_STAGES), _STAGES[2])
@@ -53,7 +53,8 @@ def _check_bytes(asked: Asked) -> None:
             raise HashMismatch
 
 
-def _check_type(asked: Asked) -> None:
+def check_type(asked: Asked) -> None:
+    """Raise `TypeMismatch` where the content is not what was declared, and `EncryptedFile` where nobody can tell."""
     found = sniff.sniff(asked.path)
     if found == sniff.OLE and asked.media_type in OFFICE and _holds(asked.path, _ENVELOPE):
         raise EncryptedFile

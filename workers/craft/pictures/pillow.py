@@ -39,6 +39,7 @@ READERS: dict[str, type[ImageFile.ImageFile]] = {
 
 # What Pillow and its libraries raise of a picture that is not as it should be.
 _FAULTS = (
+    ArithmeticError,
     EOFError,
     Image.DecompressionBombError,
     IndexError,

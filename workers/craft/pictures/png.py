@@ -46,7 +46,7 @@ class Png:
         self._data = data
         self.exif = b""
         self._plays: bytes | None = None
-        name, head = next(_chunks(data))
+        name, head = next(_chunks(data), (b"", b""))
         if name != b"IHDR" or len(head) != _HEAD.size:
             raise Damaged("no head")
         self.width, self.height, self._depth, self._colour, self._way = _HEAD.unpack(head)

@@ -38,7 +38,7 @@ class Webp:
         self._end = 8 + int.from_bytes(data[4:8], "little")
         self._moving = False
         self._played = b""
-        first = next(_chunks(self._cursor()))
+        first = next(_chunks(self._cursor()), _Chunk(b"", b""))
         self.width, self.height = _size(first)
         if first.name == b"VP8X":
             self._moving = bool(first.content[0] & _MOVING)

@@ -131,6 +131,13 @@ def _avif_lies() -> bytes:
     return data[:at] + struct.pack(">II", 16_000, 16_000) + data[at + 8 :]
 
 
+def _timeless_avif() -> bytes:
+    data = pictured.moving("AVIF", [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")], speed=10)
+    at = data.index(b"mdhd")
+    clock = at + (24 if data[at + 4] else 16)
+    return data[:clock] + bytes(4) + data[clock + 4 :]
+
+
 def _jpeg_lies() -> bytes:
     data = encoded(Image.new("RGB", (64, 64)), "JPEG")
     at = data.index(b"\xff\xc0") + 5
@@ -145,6 +152,12 @@ def _profile_bomb() -> bytes:
 def _changed_png() -> bytes:
     data = bytearray(encoded(photo(), "PNG"))
     data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def _changed_palette() -> bytes:
+    data = bytearray(encoded(photo().quantize(16), "PNG"))
+    data[data.index(b"PLTE") + 6] ^= 1
     return bytes(data)
 
 
@@ -183,7 +196,9 @@ def _hostile() -> Iterator[Hostile]:
     yield of("webp of 2,000 frames", "image/webp", TooManyFrames, _webp_moves)
     yield of("jpeg of 5,000 scans", "image/jpeg", TooComplex, lambda: pictured.scans(2000, 2000, 5000))
     yield of("png with a profile of 200 MiB", "image/png", UnreadableFile, _profile_bomb)
+    yield of("moving avif without a clock", "image/avif", UnreadableFile, _timeless_avif)
     yield of("png that was changed", "image/png", UnreadableFile, _changed_png)
+    yield of("png with a palette that was changed", "image/png", UnreadableFile, _changed_palette)
     yield of("png without pixels", "image/png", UnreadableFile, lambda: png(8, 8, pixels=b""))
     yield of("gif without a picture", "image/gif", UnreadableFile, lambda: pictured.gif(8, 8, 0))
     yield of("gif of no width", "image/gif", UnreadableFile, lambda: pictured.gif(0, 8, 1))

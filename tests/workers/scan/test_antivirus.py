@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,11 +57,15 @@ def upload(tmp_path: Path) -> Callable[[bytes], Path]:
 
 
 @asynccontextmanager
-async def scripted(script: Script) -> AsyncGenerator[str]:
+async def scripted(script: Script, way: str = "tcp") -> AsyncGenerator[str]:
     """Serve whoever connects by a script; gives the address."""
-    server = await asyncio.start_server(script, "127.0.0.1", 0)
-    async with server:
-        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    if way == "tcp":
+        async with await asyncio.start_server(script, "127.0.0.1", 0) as server:
+            yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        return
+    with tempfile.TemporaryDirectory(prefix="pulse-clamd-") as folder:
+        async with await asyncio.start_unix_server(script, f"{folder}/sock"):
+            yield f"unix://{folder}/sock"
 
 
 async def streamed(reader: asyncio.StreamReader) -> bytes:
@@ -175,14 +180,17 @@ async def test_what_nobody_understands_is_no_verdict(upload: Callable[[bytes], P
     assert failed.value.patience == 4
 
 
-async def test_a_stream_that_is_too_long_is_refused_even_if_the_line_is_cut(upload: Callable[[bytes], Path]) -> None:
+@pytest.mark.parametrize("way", ["unix", "tcp"])
+async def test_a_stream_that_is_too_long_is_refused_even_if_the_line_is_cut(
+    upload: Callable[[bytes], Path], way: str
+) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(100_000)
         writer.write(b"INSTREAM size limit exceeded. ERROR\0")
         await writer.drain()
         writer.transport.abort()
 
-    async with scripted(script) as address:
+    async with scripted(script, way) as address:
         with pytest.raises(UnscannableFile):
             await antivirus.scan(address, upload(bytes(50_000_000)))
 

@@ -63,11 +63,12 @@ def _contained[S: Still](
 ) -> tuple[int, bytes]:
     """Return how many pictures a container has, and one of new ones."""
     frames = 0
-    budget.afford(container.width, container.height)
     for still in container.stills():
         frames += 1
         budget.afford(still.width, still.height)
         budget.afford(container.width, container.height, frames)
+    if not frames:
+        raise Damaged("no picture in it")
     upright = orientation(container.exif) if frames == 1 else 1
 
     def again() -> Iterator[tuple[S, bytes]]:
@@ -78,10 +79,7 @@ def _contained[S: Still](
                 raise Damaged("another size inside than outside")
             yield replace(still, data=b""), write(picture, still)
 
-    made = container.assembled(again())
-    if not frames:
-        raise Damaged("no picture in it")
-    return frames, made
+    return frames, container.assembled(again())
 
 
 def _webp(picture: Image.Image, frame: WebpFrame) -> bytes:

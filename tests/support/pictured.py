@@ -99,8 +99,12 @@ def gif(width: int, height: int, frames: int, frame_size: tuple[int, int] = (1, 
 
 def webp(*chunks: tuple[bytes, bytes]) -> bytes:
     """Return a WebP of these chunks."""
-    body = b"".join(name + struct.pack("<I", len(c)) + c + bytes(len(c) & 1) for name, c in chunks)
-    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+    return webp_file(b"".join(name + struct.pack("<I", len(c)) + c + bytes(len(c) & 1) for name, c in chunks))
+
+
+def webp_file(chunks: bytes) -> bytes:
+    """Return a WebP of chunks."""
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
 
 
 def webp_canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:

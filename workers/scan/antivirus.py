@@ -27,7 +27,6 @@ class ScannerUnavailable(PulseError):
     """The virus scanner does not answer."""
 
     ar = "فاحص الفيروسات لا يستجيب."
-    status = 503
     retryable = True
     patience = 4.0
 

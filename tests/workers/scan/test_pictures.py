@@ -184,6 +184,28 @@ def test_a_moving_png_moves_as_before(remade: Remake, disposal: int, blend: int,
     assert Image.open(io.BytesIO(kept)).info["loop"] == 2
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_what_moves_through_one_frame_is_not_turned(remade: Remake, kind: str) -> None:
+    if kind == "PNG":
+        still = encoded(photo(64, 32), "PNG", exif=exif(6))
+        control = chunk(b"fcTL", pictured.struct.pack(">IIIIIHHBB", 0, 64, 32, 0, 0, 1, 10, 0, 0))
+        data = still[:33] + chunk(b"acTL", pictured.struct.pack(">II", 1, 0)) + control + still[33:]
+    else:
+        first = moving("WEBP", [photo(64, 32), photo(64, 32)], exif=exif(6))
+        end = first.rindex(b"ANMF")
+        data = pictured.webp_file(first[12:end] + first[first.index(b"EXIF") :])
+    kept = opened(remade(f"image/{kind.lower()}", data))
+    assert kept.size == (64, 32)
+    assert difference(kept, opened(data)) < 60
+
+
+def test_a_png_that_only_says_that_it_moves_is_a_still(remade: Remake) -> None:
+    still = encoded(photo(64, 32), "PNG", exif=exif(6))
+    kept = remade("image/png", still[:33] + chunk(b"acTL", pictured.struct.pack(">II", 1, 0)) + still[33:])
+    assert b"acTL" not in kept
+    assert opened(kept).size == (32, 64)
+
+
 def test_a_moving_png_of_a_palette_keeps_it(remade: Remake) -> None:
     first = photo(60, 40).quantize(32)
     data = moving("PNG", [first, *(first.rotate(angle) for angle in (90, 180))], duration=40)

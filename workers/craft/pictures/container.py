@@ -25,7 +25,9 @@ class Container[S: Still](Protocol):
 
     width: int
     height: int
-    #: Camera's notes, known once all stills have been seen: its orientation is all that is wanted of them.
+    #: Known once all stills have been seen: whether they are frames, and a camera's notes, of which only which way up
+    #: the picture is is wanted.
+    moving: bool
     exif: bytes
 
     def stills(self) -> Iterator[S]:

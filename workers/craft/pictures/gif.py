@@ -32,6 +32,7 @@ class Frame(Still, frozen=True, kw_only=True):
 class Gif:
     """One GIF."""
 
+    moving = True
     exif = b""
 
     def __init__(self, data: Data) -> None:

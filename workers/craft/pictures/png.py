@@ -44,6 +44,7 @@ class Png:
     def __init__(self, data: Data) -> None:
         """Read its head; raises `Damaged`."""
         self._data = data
+        self.moving = False
         self.exif = b""
         self._plays: bytes | None = None
         name, head = next(_chunks(data), (b"", b""))
@@ -68,6 +69,7 @@ class Png:
             elif name == b"fdAT" and self._plays and control:
                 pixels.append(content[_NUMBER:])
             elif name == b"fcTL" and self._plays:
+                self.moving = True
                 if pixels:
                     yield self._frame(control, kept, pixels)
                     pixels.clear()
@@ -97,7 +99,7 @@ class Png:
 
     def assembled(self, remade: Iterable[tuple[Frame, bytes]]) -> bytes:
         """Return a new PNG of its pictures; of the palette nothing is left that no pixel shows."""
-        if self._plays is None:
+        if self._plays is None or not self.moving:
             ((_, picture),) = remade
             return picture
         pictures = [(frame, _apart(picture)) for frame, picture in remade]

@@ -32,8 +32,10 @@ class Remade(Struct, frozen=True, kw_only=True):
 def remade(path: Path, media_type: str, to: Path, budget: Budget) -> Remade:
     """Read the picture at `path` and write it anew `to` a file, in the same format.
 
-    It is upright then, in sRGB, as transparent and moving as it was, and has no metadata. Moving ones are remade a
-    frame at a time. Raises `Damaged`, `TooLarge`, `TooLong` or `TooCostly`.
+    It is in sRGB then, as transparent and moving as it was, without metadata, and upright: of those that move nobody
+    says which way up they are. They are remade a frame at a time.
+
+    Raises `Damaged`, `TooLarge`, `TooLong` or `TooCostly`.
     """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         frames, made = _made(data, media_type, budget)
@@ -69,7 +71,7 @@ def _contained[S: Still](
         budget.afford(container.width, container.height, frames)
     if not frames:
         raise Damaged("no picture in it")
-    upright = orientation(container.exif) if frames == 1 else 1
+    upright = 1 if container.moving else orientation(container.exif)
 
     def again() -> Iterator[tuple[S, bytes]]:
         for still in container.stills():

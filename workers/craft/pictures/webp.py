@@ -36,12 +36,12 @@ class Webp:
         self._data = data
         self.exif = b""
         self._end = 8 + int.from_bytes(data[4:8], "little")
-        self._moving = False
+        self.moving = False
         self._played = b""
         first = next(_chunks(self._cursor()), _Chunk(b"", b""))
         self.width, self.height = _size(first)
         if first.name == b"VP8X":
-            self._moving = bool(first.content[0] & _MOVING)
+            self.moving = bool(first.content[0] & _MOVING)
 
     def _cursor(self) -> Cursor:
         if self._end > len(self._data):
@@ -59,11 +59,11 @@ class Webp:
                 self.exif = chunk.content
             elif chunk.name == b"ANIM":
                 self._played = chunk.content[:6]
-            elif chunk.name == b"ANMF" and self._moving:
+            elif chunk.name == b"ANMF" and self.moving:
                 yield self._moving_frame(chunk.content, profile)
-            elif chunk.name in {b"ALPH", b"VP8 ", b"VP8L"} and not self._moving:
+            elif chunk.name in {b"ALPH", b"VP8 ", b"VP8L"} and not self.moving:
                 pixels.append(chunk)
-        if not self._moving:
+        if not self.moving:
             yield _still(self.width, self.height, b"", profile, pixels)
 
     def _moving_frame(self, content: bytes, profile: list[_Chunk]) -> Frame:
@@ -77,7 +77,7 @@ class Webp:
 
     def assembled(self, remade: Iterable[tuple[Frame, bytes]]) -> bytes:
         """Return a new WebP of its pictures."""
-        if not self._moving:
+        if not self.moving:
             ((_, picture),) = remade
             return picture
         frames: list[bytes] = []

@@ -2,7 +2,6 @@
 
 from workers.craft import pictures
 from workers.craft.pictures import Budget, Damaged, TooCostly, TooLarge, TooLong
-from workers.files.purposes import ENDINGS
 from workers.scan import limits
 from workers.scan.findings import Asked, Findings, Pictured
 from workers.scan.refusals import TooComplex, TooManyFrames, TooManyPixels, UnreadableFile
@@ -17,7 +16,7 @@ _BUDGET = Budget(
 
 def examine(asked: Asked) -> Findings:
     """Make the picture anew; raises a `FileRefused`."""
-    clean = asked.folder / f"clean{ENDINGS[asked.media_type][0]}"
+    clean = asked.folder / f"clean.{asked.media_type.removeprefix('image/')}"
     try:
         remade = pictures.remade(asked.path, asked.media_type, clean, _BUDGET)
     except Damaged as error:

@@ -73,6 +73,7 @@ def kind_of(folder: Path, data: bytes) -> str:
 
 def test_every_type_that_is_taken_has_an_example_here() -> None:
     assert {*TAKEN} == {*ENDINGS} - {*TEXTS} | {"text/plain"}
+    assert examine.TEXTS == TEXTS
 
 
 @pytest.mark.parametrize(("media_type", "data"), TAKEN.items(), ids=TAKEN)

@@ -75,9 +75,10 @@ class TooManyPages(FileRefused):
 
 
 class ActiveContent(FileRefused):
-    """The document contains {what}, which could act on the computer of whoever opens it."""
+    """The file contains {what_en}, which could act on the computer of whoever opens it."""
 
-    ar = "في المستند {what}، وقد يؤثر ذلك في جهاز من يفتحه."
+    ar = "في الملف {what_ar}، وقد يؤثر ذلك في جهاز من يفتحه."
+    hidden = frozenset({"what_en", "what_ar"})
 
 
 class EncryptedFile(FileRefused):
@@ -96,6 +97,12 @@ class UnsafePath(FileRefused):
     """A part of the file has a name that leads out of its folder: {path}"""
 
     ar = "في الملف جزء يقود اسمه إلى خارج مجلده: {path}"
+
+
+class EntitiesDeclared(FileRefused):
+    """A part of the file declares a document type or entities, which no document of this kind needs: {path}"""
+
+    ar = "في الملف جزء يُعرّف نوع مستند أو كيانات (DOCTYPE) لا يحتاجها هذا النوع من المستندات: {path}"
 
 
 class TrailingData(FileRefused):

@@ -68,6 +68,7 @@ def test_the_corpus_has_every_reason_of_its_kinds() -> None:
         refusals.ClipTooHeavy,
         refusals.ClipTooLong,
         refusals.CodecNotAllowed,
+        refusals.EntitiesDeclared,
         refusals.TooManyPages,
         refusals.TrailingData,
         refusals.UnsafePath,

@@ -1,0 +1,373 @@
+"""Hostile PDF and Office documents, each with the refusal that it has to get."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.support import documents
+from tests.support.documents import DOCX, PDF, PPTX, RELATION, XLSX
+from workers.scan import refusals
+from workers.scan.refusals import FileRefused
+
+HTML = b"<html><script>alert(1)</script></html>"
+_SCRIPT = b"<< /S /JavaScript /JS (app.alert\\(1\\)) >>"
+_MIB = 1024**2
+
+
+class Hostile(Struct, frozen=True, kw_only=True):
+    """A document, how it is declared, how it is made, and what has to become of it."""
+
+    media_type: str
+    make: Callable[[], bytes]
+    refusal: type[FileRefused]
+
+    def write(self, path: Path, *_: object) -> None:
+        """Write it."""
+        path.write_bytes(self.make())
+
+
+def _packed(name: bytes) -> bytes:
+    objects = documents.pages(catalog=b"/OpenAction 5 0 R")
+    packed = {number: body for number, body in objects.items() if number != 3}
+    return documents.packed_pdf({3: objects[3]}, packed | {5: _SCRIPT.replace(b"/JavaScript", name)})
+
+
+def _packed_otherwise() -> bytes:
+    """Return a PDF whose objects are packed in hexadecimal digits, as no program does it."""
+    data = _packed(b"/JavaScript")
+    start = data.index(b"stream\n", data.index(b"/ObjStm")) + 7
+    end = data.index(b"\nendstream", start)
+    before, packed = data[:start].rpartition(b"/Filter")[0], zlib.decompress(data[start:end]).hex().encode()
+    return before + b"/Filter /ASCIIHexDecode /Length %d >>\nstream\n%s>" % (len(packed) + 1, packed) + data[end:]
+
+
+def _embedded() -> bytes:
+    more = {
+        5: b"<< /Type /Filespec /F (a.exe) /EF << /F 6 0 R >> >>",
+        6: documents.stream(b"MZ", b"/Type /EmbeddedFile"),
+    }
+    return documents.pdf(catalog=b"/Names << /EmbeddedFiles << /Names [(a.exe) 5 0 R] >> >>", more=more)
+
+
+def _bomb(size: int) -> bytes:
+    return b"\0" * size
+
+
+def _relation(kind: str, target: str) -> Callable[[], bytes]:
+    part = {documents.relations_of(DOCX): documents.relations((kind, target, True))}
+    return lambda: documents.office(DOCX, part)
+
+
+def _part(media_type: str, name: str, data: str | bytes) -> Callable[[], bytes]:
+    return lambda: documents.office(media_type, {name: data})
+
+
+def _named(name: str) -> Callable[[], bytes]:
+    """Return what writes a document in which a part has this name, which zipfile would mend."""
+    stand_in = "n" * len(name.encode())
+
+    def make() -> bytes:
+        return documents.office(DOCX, {stand_in: "x"}).replace(stand_in.encode(), name.encode())
+
+    return make
+
+
+def _link() -> bytes:
+    info = zipfile.ZipInfo("word/media/a.png")
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    return documents.archive([*documents.parts(DOCX).items(), (info, "/etc/passwd")])
+
+
+def _twice() -> bytes:
+    return documents.office(DOCX, {"word/a.xml": "<a/>", "word/b.xml": "<a/>"}).replace(b"word/b.xml", b"word/A.xml")
+
+
+def _shared() -> bytes:
+    """Return an archive of which forty parts are one and the same compressed million of zeros."""
+    data = documents.office(DOCX, {"word/media/0.png": _bomb(_MIB)})
+    entry = data[data.rindex(b"PK\x01\x02") : data.rindex(b"PK\x05\x06")]
+    return _listed(data, [entry.replace(b"/0.png", b"/%c.png" % (192 + number)) for number in range(40)])
+
+
+def _quoted() -> bytes:
+    """Return an archive in which a part is in another part, header and all (Fifield 2019: a better zip bomb)."""
+    info = zipfile.ZipInfo("word/media/a.png")
+    inner = documents.archive([("word/media/b.png", _bomb(_MIB))])
+    end = inner.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<L", inner, end + 16)[0]
+    data = documents.archive([*documents.parts(DOCX).items(), (info, inner[:start])])
+    entry = bytearray(inner[start:end])
+    entry[42:46] = struct.pack("<L", data.index(inner[:start]))
+    return _listed(data, [bytes(entry)])
+
+
+def _listed(data: bytes, entries: list[bytes]) -> bytes:
+    """Return an archive with more entries in its directory."""
+    end = data.rindex(b"PK\x05\x06")
+    _, count, length, start = struct.unpack_from("<HHLL", data, end + 8)
+    more = b"".join(entries)
+    counts = struct.pack("<HHLL", count + len(entries), count + len(entries), length + len(more), start)
+    return data[:end] + more + data[end : end + 8] + counts + data[end + 20 :]
+
+
+def _other_name() -> bytes:
+    """Return an archive whose directory calls a part other than the part itself does."""
+    data = documents.office(DOCX, {"word/evil.xml": "<a/>"})
+    at = data.rindex(b"word/evil.xml")
+    return data[:at] + b"word/good.xml" + data[at + 13 :]
+
+
+def _lying_size() -> bytes:
+    """Return an archive whose headers say that a part is short."""
+    data = documents.office(DOCX, {"word/media/a.png": _bomb(64 * _MIB)})
+    return data.replace(struct.pack("<L", 64 * _MIB), struct.pack("<L", 100))
+
+
+def _encrypted_part() -> bytes:
+    data = bytearray(documents.office(DOCX))
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def _ole(name: str) -> bytes:
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1024) + name.encode("utf-16-le") + bytes(1024)
+
+
+def _main(media_type: str, main: str, more: dict[str, str | bytes] | None = None) -> Callable[[], bytes]:
+    return lambda: documents.office(
+        media_type, {"[Content_Types].xml": documents.types(media_type, main=main)} | dict(more or {})
+    )
+
+
+_LAUGHS = (
+    '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "ha">'
+    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9))
+    + "]><a>&j;</a>"
+)
+_MACRO_MAIN = "application/vnd.ms-word.document.macroEnabled.main+xml"
+
+HOSTILE: dict[str, Hostile] = {
+    "JavaScript when it is opened": Hostile(
+        media_type=PDF, make=lambda: documents.pdf(catalog=b"/OpenAction " + _SCRIPT), refusal=refusals.ActiveContent
+    ),
+    "JavaScript by an escaped name": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(catalog=b"/OpenAction << /S /J#61v#61Script /J#53 (1) >>"),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript of the document": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(catalog=b"/Names << /JavaScript << /Names [(a) 5 0 R] >> >>", more={5: _SCRIPT}),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript of a page": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(page=b"/AA << /O " + _SCRIPT + b" >>"),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript in packed objects": Hostile(
+        media_type=PDF, make=lambda: _packed(b"/JavaScript"), refusal=refusals.ActiveContent
+    ),
+    "JavaScript in packed objects by an escaped name": Hostile(
+        media_type=PDF, make=lambda: _packed(b"/Java#53cript"), refusal=refusals.ActiveContent
+    ),
+    "JavaScript in objects packed in an unusual way": Hostile(
+        media_type=PDF, make=_packed_otherwise, refusal=refusals.ActiveContent
+    ),
+    "a program that a page starts": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(
+            page=b"/Annots [<< /Type /Annot /Subtype /Link /Rect [0 0 99 99] /A << /S /Launch /F (cmd.exe) >> >>]"
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "a file in a PDF": Hostile(media_type=PDF, make=_embedded, refusal=refusals.ActiveContent),
+    "a film in a PDF": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(page=b"/Annots [<< /Type /Annot /Subtype /RichMedia /Rect [0 0 9 9] >>]"),
+        refusal=refusals.ActiveContent,
+    ),
+    "a form that is a program": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(
+            catalog=b"/AcroForm << /Fields [] /XFA [(template) 5 0 R] >>", more={5: documents.stream(b"<xdp/>")}
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript in packed objects, encrypted without a password": Hostile(
+        media_type=PDF,
+        make=lambda: documents.sealed_pdf(b"", catalog=b"/OpenAction 5 0 R", more={5: _SCRIPT}),
+        refusal=refusals.ActiveContent,
+    ),
+    "a PDF with a password": Hostile(
+        media_type=PDF, make=lambda: documents.sealed_pdf("سرّ".encode()), refusal=refusals.EncryptedFile
+    ),
+    "10,000 pages": Hostile(media_type=PDF, make=lambda: documents.pdf(10_000), refusal=refusals.TooManyPages),
+    "a PDF cut off": Hostile(media_type=PDF, make=lambda: documents.pdf(5)[:-400], refusal=refusals.UnreadableFile),
+    "an updated PDF cut off": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf() + b"5 0 obj\n<< /A 1 >>\nendobj\nxref\n0 1\n",
+        refusal=refusals.UnreadableFile,
+    ),
+    "a PDF after something else": Hostile(
+        media_type=PDF, make=lambda: HTML + documents.pdf(), refusal=refusals.UnreadableFile
+    ),
+    "an archive after a PDF": Hostile(
+        media_type=PDF, make=lambda: documents.pdf() + documents.office(DOCX), refusal=refusals.TrailingData
+    ),
+    "HTML after a PDF": Hostile(media_type=PDF, make=lambda: documents.pdf() + HTML, refusal=refusals.TrailingData),
+    "HTML after a PDF, ended again": Hostile(
+        media_type=PDF, make=lambda: documents.pdf() + HTML + b"\n%%EOF\n", refusal=refusals.TrailingData
+    ),
+    "a page of a million inches": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf().replace(b"[0 0 595 842]", b"[0 0 99999999 9]"),
+        refusal=refusals.UnreadableFile,
+    ),
+    "packed objects of 140 MiB": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(
+            more={5: documents.stream(b"1 0 " + b" " * 140 * _MIB, b"/Type /ObjStm /N 1 /First 4")}
+        ),
+        refusal=refusals.TooComplex,
+    ),
+    "no PDF": Hostile(media_type=PDF, make=lambda: b"%PDF-1.7\nnothing\n%%EOF", refusal=refusals.UnreadableFile),
+    "an archive bomb": Hostile(
+        media_type=DOCX, make=_part(DOCX, "word/media/a.png", _bomb(64 * _MIB)), refusal=refusals.ArchiveTooLarge
+    ),
+    "an archive bomb that lies": Hostile(media_type=DOCX, make=_lying_size, refusal=refusals.ArchiveTooLarge),
+    "a bomb in a document in a document": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(
+            DOCX, {"word/embeddings/a.xlsx": documents.office(XLSX, {"xl/media/a.png": _bomb(64 * _MIB)})}
+        ),
+        refusal=refusals.ArchiveTooLarge,
+    ),
+    "documents in documents in documents": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(
+            DOCX,
+            {"word/embeddings/a.xlsx": documents.office(XLSX, {"xl/embeddings/a.docx": documents.office(DOCX)})},
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "forty parts that are one": Hostile(media_type=DOCX, make=_shared, refusal=refusals.UnreadableFile),
+    "a part in a part": Hostile(media_type=DOCX, make=_quoted, refusal=refusals.UnreadableFile),
+    "20,000 parts": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(DOCX, {f"word/{number}.xml": "" for number in range(20_000)}),
+        refusal=refusals.ArchiveTooLarge,
+    ),
+    "a thousand million laughs": Hostile(
+        media_type=DOCX, make=_part(DOCX, "word/settings.xml", _LAUGHS), refusal=refusals.EntitiesDeclared
+    ),
+    "a thousand million laughs in UTF-16": Hostile(
+        media_type=DOCX,
+        make=_part(DOCX, "word/settings.xml", _LAUGHS.encode("utf-16")),
+        refusal=refusals.EntitiesDeclared,
+    ),
+    "a thousand million laughs about the parts": Hostile(
+        media_type=DOCX, make=_part(DOCX, "_rels/.rels", _LAUGHS), refusal=refusals.EntitiesDeclared
+    ),
+    "XML in UTF-7": Hostile(
+        media_type=DOCX,
+        make=_part(DOCX, "word/settings.xml", '<?xml version="1.0" encoding="UTF-7"?>+ADw-!DOCTYPE a+AD4-'),
+        refusal=refusals.UnreadableFile,
+    ),
+    "a name that leads out": Hostile(
+        media_type=DOCX, make=_named("word/../../../etc/cron.d/a"), refusal=refusals.UnsafePath
+    ),
+    "a name from the root": Hostile(media_type=DOCX, make=_named("/etc/cron.d/a"), refusal=refusals.UnsafePath),
+    "a name with a drive": Hostile(media_type=DOCX, make=_named("C:/Windows/a"), refusal=refusals.UnsafePath),
+    "a name with backslashes": Hostile(media_type=DOCX, make=_named("word\\..\\..\\a"), refusal=refusals.UnsafePath),
+    "a name with a zero": Hostile(media_type=DOCX, make=_named("word/a.png\0.exe"), refusal=refusals.UnsafePath),
+    "a link": Hostile(media_type=DOCX, make=_link, refusal=refusals.UnsafePath),
+    "one name twice": Hostile(media_type=DOCX, make=_twice, refusal=refusals.UnreadableFile),
+    "two names of one part": Hostile(media_type=DOCX, make=_other_name, refusal=refusals.UnreadableFile),
+    "an encrypted part": Hostile(media_type=DOCX, make=_encrypted_part, refusal=refusals.EncryptedFile),
+    "an encrypted document": Hostile(
+        media_type=DOCX, make=lambda: _ole("EncryptedPackage"), refusal=refusals.EncryptedFile
+    ),
+    "an old document": Hostile(media_type=DOCX, make=lambda: _ole("WordDocument"), refusal=refusals.TypeMismatch),
+    "a macro": Hostile(
+        media_type=DOCX, make=_part(DOCX, "word/vbaProject.bin", b"\xd0\xcf\x11\xe0"), refusal=refusals.ActiveContent
+    ),
+    "a document for macros": Hostile(media_type=DOCX, make=_main(DOCX, _MACRO_MAIN), refusal=refusals.ActiveContent),
+    "an old macro in a sheet": Hostile(
+        media_type=XLSX, make=_part(XLSX, "xl/macrosheets/sheet1.xml", "<a/>"), refusal=refusals.ActiveContent
+    ),
+    "a template elsewhere": Hostile(
+        media_type=DOCX, make=_relation("attachedTemplate", "http://evil.test/a.dotm"), refusal=refusals.ActiveContent
+    ),
+    "a picture elsewhere": Hostile(
+        media_type=DOCX, make=_relation("image", "\\\\evil.test\\a.png"), refusal=refusals.ActiveContent
+    ),
+    "a picture elsewhere that is said to be here": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(
+            DOCX, {documents.relations_of(DOCX): documents.relations(("image", "file://evil.test/a.png", False))}
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "a page in a document": Hostile(
+        media_type=DOCX, make=_relation(f"{RELATION}/aFChunk", "a.html"), refusal=refusals.ActiveContent
+    ),
+    "an object": Hostile(
+        media_type=PPTX, make=_part(PPTX, "ppt/embeddings/oleObject1.bin", b"x"), refusal=refusals.ActiveContent
+    ),
+    "a control": Hostile(
+        media_type=XLSX, make=_part(XLSX, "xl/activeX/activeX1.xml", "<a/>"), refusal=refusals.ActiveContent
+    ),
+    "a program in a document": Hostile(
+        media_type=DOCX, make=_part(DOCX, "word/media/a.exe", b"MZ"), refusal=refusals.ActiveContent
+    ),
+    "a sheet as a document": Hostile(
+        media_type=DOCX, make=lambda: documents.office(XLSX), refusal=refusals.TypeMismatch
+    ),
+    "any archive": Hostile(
+        media_type=DOCX, make=lambda: documents.archive([("a.txt", "x")]), refusal=refusals.TypeMismatch
+    ),
+    "HTML before an archive": Hostile(
+        media_type=DOCX, make=lambda: HTML + documents.office(DOCX), refusal=refusals.TrailingData
+    ),
+    "HTML after an archive": Hostile(
+        media_type=DOCX, make=lambda: documents.office(DOCX) + HTML, refusal=refusals.TrailingData
+    ),
+    "a document cut off": Hostile(
+        media_type=DOCX, make=lambda: documents.office(DOCX)[:-300], refusal=refusals.UnreadableFile
+    ),
+}
+
+
+def _drawn(content: bytes, resources: bytes, more: dict[int, bytes]) -> bytes:
+    objects = documents.pages(page=b"/Resources << %s >>" % resources)
+    return documents.pdf_of(objects | {3: documents.stream(content)} | more, trailer=b"/Info 4 0 R")
+
+
+def _forms_in_forms() -> bytes:
+    """Return a page that draws a picture of pictures of pictures: 12 times 12 times 12..."""
+    about = b"/Type /XObject /Subtype /Form /BBox [0 0 600 900]"
+    forms = {
+        number: documents.stream(b"/X Do " * 12, about + b" /Resources << /XObject << /X %d 0 R >> >>" % (number + 1))
+        for number in range(30, 41)
+    }
+    return _drawn(b"/X Do", b"/XObject << /X 30 0 R >>", forms | {41: documents.stream(b"0 0 9 9 re f", about)})
+
+
+def _tiles() -> bytes:
+    """Return a page that is paved with tiles of a ten thousandth of a point."""
+    about = b"/Type /Pattern /PatternType 1 /PaintType 1 /TilingType 1 /BBox [0 0 1 1] /XStep 0.0001 /YStep 0.0001"
+    tile = documents.stream(b"1 0 0 rg 0 0 1 1 re f", about + b" /Resources << >>")
+    return _drawn(b"/Pattern cs /P scn 0 0 595 842 re f", b"/Pattern << /P 30 0 R >>", {30: tile})
+
+
+#: Small PDFs whose first page would take hours to draw, or all memory.
+HEAVY: dict[str, Callable[[], bytes]] = {
+    "forms in forms": _forms_in_forms,
+    "tiny tiles": _tiles,
+    "400 MiB of blanks to draw": lambda: _drawn(b" " * 400 * _MIB, b"", {}),
+}

@@ -9,10 +9,11 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api import docs, events, given, health, jobs, problems
+from api import docs, events, given, health, jobs, problems, storage
 from infra import ground
 from infra.errors import PulseError
 from infra.settings import Settings
+from infra.storage.local import LocalStorage
 from infra.streams import Hub
 from workers.desk import Desk
 from workers.forecast import Forecasts
@@ -40,10 +41,21 @@ def create_app(configured: Settings) -> Litestar:
             await asyncio.gather(listening, return_exceptions=True)
             await ground.leave(laid)
 
+    routes = [index, health.router(), jobs.router(), events.router(), docs.assets()]
+    if isinstance(laid.storage, LocalStorage):
+        routes.append(storage.router())
     return Litestar(
-        route_handlers=[index, health.router(), jobs.router(), events.router(), docs.assets()],
+        route_handlers=routes,
         lifespan=[lifespan],
-        state=State({"ground": laid, "hub": hub, "desk": Desk(laid), "forecasts": Forecasts(laid)}),
+        state=State(
+            {
+                "ground": laid,
+                "hub": hub,
+                "desk": Desk(laid),
+                "forecasts": Forecasts(laid),
+                "awaited": storage.always,
+            }
+        ),
         dependencies=given.providers(),
         exception_handlers={
             PulseError: problems.on_fact,

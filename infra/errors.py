@@ -5,12 +5,14 @@
     ├── infra.database.DatabaseUnavailable      503
     ├── infra.redis.RedisUnavailable            503
     ├── infra.streams.InvalidEventId            400
+    ├── infra.storage and its local, signing    400, 403, 404, 409, 410, 413, 503
     ├── quotas.accounts, keys, ledger           400, 401, 402, 403, 409
     ├── providers.catalog.UnknownModel          400
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
     │                                           and workers.craft.child)
     ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 503
-    └── api.body, given, jobs, problems         400, 401, 404, 405, 413, 415, 500
+    └── api.body, given, jobs, multipart,       400, 401, 404, 405, 408, 413, 415, 416, 500
+        problems, ranges
 
 The class name is the code (`QuotaExceeded` -> `quota_exceeded`), the docstring is the English text, `ar` is the
 Arabic text and `status` the HTTP status. Both texts are `str.format` templates over the keyword arguments.

@@ -1,4 +1,4 @@
-"""The ground under one process: its settings, database, Redis, queues and streams, opened and closed together."""
+"""The ground under one process: settings, database, Redis, queues, streams and store, opened and closed together."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,10 +7,12 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from infra import redis as road
+from infra import storage
 from infra.database import Database
 from infra.overview import Overseer
 from infra.queue import Queue
 from infra.settings import Settings
+from infra.storage import Storage
 from infra.streams import Streams
 
 
@@ -23,6 +25,7 @@ class Ground(Struct, frozen=True, kw_only=True):
     queue: Queue
     overseer: Overseer
     streams: Streams
+    storage: Storage
 
 
 def lay(settings: Settings) -> Ground:
@@ -35,11 +38,13 @@ def lay(settings: Settings) -> Ground:
         queue=Queue(redis),
         overseer=Overseer(redis),
         streams=Streams(redis, settings.stream_keep_s),
+        storage=storage.connect(settings),
     )
 
 
 async def leave(ground: Ground) -> None:
     """Close every connection of the ground."""
+    await ground.storage.close()
     await ground.redis.aclose()
     await ground.database.close()
 

@@ -14,13 +14,15 @@ from litestar import Litestar
 from redis import Redis
 
 from api.app import create_app
-from infra import embedded, queue, schema, telemetry
+from infra import embedded, queue, schema, storage, telemetry
 from infra import ground as grounds
 from infra import redis as road
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
+from infra.storage import Storage
 from quotas import accounts, keys
+from tests.support import stores
 from tests.support.serving import serving
 from tests.support.vendor import Vendor
 
@@ -121,3 +123,26 @@ async def client(app: Litestar, key: str) -> AsyncGenerator[httpx2.AsyncClient]:
         httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Generator[str]:
+    """The address of an S3 server, for the whole run."""
+    with stores.moto() as address:
+        yield address
+
+
+@pytest.fixture(params=["local", "s3"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of an empty store: once in a folder, once in buckets."""
+    if request.param == "local":
+        return stores.in_folder(tmp_path)
+    return stores.in_buckets(request.getfixturevalue("s3_address"), tmp_path, monkeypatch)
+
+
+@pytest.fixture
+async def store(stored: Settings) -> AsyncGenerator[Storage]:
+    """An empty store: once in a folder, once in buckets."""
+    connected = storage.connect(stored)
+    yield connected
+    await connected.close()

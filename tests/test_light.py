@@ -5,7 +5,20 @@ import sys
 
 from infra.settings import ROOT
 
-HEAVY = ("openai", "xllamacpp", "anthropic", "google.genai", "PIL", "moviepy", "typst", "pptx", "docx", "av", "alembic")
+HEAVY = (
+    "openai",
+    "xllamacpp",
+    "anthropic",
+    "google.genai",
+    "PIL",
+    "moviepy",
+    "typst",
+    "pptx",
+    "docx",
+    "av",
+    "alembic",
+    "boto3",
+)
 
 
 def test_importing_the_api_loads_no_vendor_sdk_and_no_media_library() -> None:

@@ -8,6 +8,7 @@ SHA-256 of the bytes in hexadecimal, so that equal bytes are one object.
 """
 
 import importlib
+import re
 from collections.abc import AsyncIterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -20,6 +21,9 @@ from infra.errors import PulseError
 from infra.settings import Settings
 
 type Area = Literal["quarantine", "assets"]
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_KEY = re.compile(f"{_UUID}/(?:{_UUID}|(?P<sha256>[0-9a-f]{{64}}))")
 
 
 class ObjectNotFound(PulseError):
@@ -43,6 +47,13 @@ class UploadTooLarge(PulseError):
 
     ar = "أُرسل أكثر من الحجم المصرّح به وهو {limit_bytes} بايت."
     status = 413
+
+
+class UploadReplayed(PulseError):
+    """The bytes were uploaded already, or are not awaited any more."""
+
+    ar = "سبق رفع هذه البيانات، أو لم تعد منتظَرة."
+    status = 409
 
 
 class Expected(Struct, frozen=True, kw_only=True):
@@ -76,18 +87,28 @@ class Received(Struct, frozen=True, kw_only=True):
 
 
 class Storage(Protocol):
-    """A store. Every coroutine raises `StorageUnavailable`; what is written is there whole or not at all."""
+    """A store. Every coroutine raises `StorageUnavailable`; what is written is there whole or not at all.
 
-    def form(self, key: str, expected: Expected, *, seconds: int) -> Form:
-        """Sign a form by which `key` can be uploaded into quarantine, once, for so many seconds."""
+    A key that is not of the one form that keys have is a bug of the caller's: `ValueError`.
+    """
+
+    async def form(self, key: str, expected: Expected, *, seconds: int) -> Form:
+        """Sign a form by which `key` can be uploaded into quarantine, once, for so many seconds.
+
+        S3's lets the same bytes be sent again in that time, and no others: their SHA-256 is signed.
+        """
         ...
 
-    def link(self, key: str, *, filename: str, media_type: str, seconds: int) -> Link:
+    async def link(self, key: str, *, filename: str, media_type: str, seconds: int) -> Link:
         """Sign a link to an asset, which is served as an attachment of this name and type, in ranges where asked."""
         ...
 
     async def receive(self, key: str, chunks: AsyncIterable[bytes], *, most_bytes: int) -> Received:
-        """Write a stream into quarantine; raises `UploadTooLarge` once it is longer than it may be."""
+        """Write a stream into quarantine.
+
+        Raises `UploadTooLarge` once it is longer than it may be, and `UploadReplayed` where the key has bytes already.
+        What the chunks raise passes through; nothing is left of a stream that did not come to its end.
+        """
         ...
 
     async def size(self, area: Area, key: str) -> int | None:
@@ -99,7 +120,10 @@ class Storage(Protocol):
         ...
 
     async def put(self, area: Area, key: str, path: Path) -> None:
-        """Write a local file; one that is there under the key stays as it is."""
+        """Write a local file; one that is there under the key stays as it is.
+
+        Raises `ValueError` where the name is a SHA-256 and not that of the bytes.
+        """
         ...
 
     async def delete(self, area: Area, key: str) -> None:
@@ -117,6 +141,14 @@ class Storage(Protocol):
     async def close(self) -> None:
         """Close what is open."""
         ...
+
+
+def sha256_of(key: str) -> str | None:
+    """Return the SHA-256 that a key is named by, None where its name is an id; raises `ValueError` for what is none."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise ValueError(f"{key!r} is no key of a store")
+    return match["sha256"]
 
 
 def connect(settings: Settings) -> Storage:

@@ -19,9 +19,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(app: Litestar) -> AsyncGenerator[str]:
-    """Serve `app` for the length of a block; gives its address."""
-    port = free_port()
+async def serving(app: Litestar, port: int | None = None) -> AsyncGenerator[str]:
+    """Serve `app` for the length of a block, on a port that its settings may name; gives its address."""
+    port = port or free_port()
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     running = asyncio.create_task(server.serve())
     url = f"http://127.0.0.1:{port}"

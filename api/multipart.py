@@ -3,8 +3,9 @@
     posted = await multipart.read(request)
     await storage.receive(key, posted.file, most_bytes=...)
 
-The file is the part named `file`, and the last one. A route that takes forms sets `request_max_body_size=None`, since
-its own limits end a body at once, and `exception_handlers={PulseError: multipart.refuse}`.
+The file is the part named `file`, and the last one. The app's limit of a request body is not asked here: what stands
+around the file has one of its own, and the file that of whoever reads it. A route that takes forms answers errors by
+`exception_handlers={PulseError: multipart.refuse}`.
 """
 
 import asyncio

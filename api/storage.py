@@ -39,7 +39,7 @@ async def always(_key: str) -> bool:
     return True
 
 
-@post("/quarantine", status_code=204, request_max_body_size=None, exception_handlers={PulseError: multipart.refuse})
+@post("/quarantine", status_code=204, exception_handlers={PulseError: multipart.refuse})
 async def upload(
     request: Request[Any, Any, Any], store: NamedDependency[LocalStorage], awaited: NamedDependency[Awaited]
 ) -> None:

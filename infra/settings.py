@@ -61,7 +61,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     public_url: Annotated[
         str, _text("Where the outside finds the API, for links to local files; empty: `http://` and its host and port.")
     ] = ""
-    files_dir: Annotated[str, _text("Folder of the files where no S3 is set; empty: `files` in `PULSE_HOME`.")] = ""
+    files_dir: Annotated[
+        str, _text("Folder of the files, or where S3 is set, of those on their way; empty: `files` in `PULSE_HOME`.")
+    ] = ""
     s3_assets: Annotated[
         str, _text("S3 bucket of what is served; empty: a local folder. Credentials and region as boto3 finds them.")
     ] = ""

@@ -355,13 +355,11 @@ def open_files(path: Path) -> int:
 
 
 async def test_nothing_stays_open_for_a_client_that_has_left_or_takes_nothing(
-    stranger: Client, local: LocalStorage, configured: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stranger: Client, local: LocalStorage, configured: Settings, asset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "large"
-    path.write_bytes(large := os.urandom(40 * MIB))
-    await local.put("assets", key := asset_key(large), path)
-    url = urlsplit((await local.link(key, filename="a", media_type="video/mp4", seconds=60)).url)
-    at = configured.files / "assets" / key
+    at = configured.files / "assets" / asset
+    os.truncate(at, 2**40)  # a terabyte of nothing: whoever reads on for nobody is still at it when the time is up
+    url = urlsplit((await local.link(asset, filename="a", media_type="video/mp4", seconds=60)).url)
     ask = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
     _, leaving = await asyncio.open_connection("127.0.0.1", configured.port, limit=1000)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from infra.storage import (
 )
 from infra.storage.local import LocalStorage, UploadHashWrong, UploadIncomplete
 from infra.storage.s3 import S3Storage
+from infra.storage.threads import Threads
 from tests.support import stores
 from tests.support.process import piped
 from tests.support.stores import asset_key, expecting, new_key, streamed
@@ -265,6 +267,30 @@ async def test_tidy_removes_what_nobody_has_written_to_for_so_long(store: Storag
     assert await store.tidy(older_s=3600) == 0
     goes_on.set()
     assert (await upload).size_bytes == 2 * MIB + 1, "an upload under way was left alone"
+
+
+async def test_a_cancel_waits_until_the_thread_is_done() -> None:
+    # Else the file would be closed and removed under the hands of the thread that writes it.
+    threads, begun, may_end, done = Threads(1), threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait()
+        done.set()
+
+    task = asyncio.create_task(threads.do(work))
+    try:
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done()
+    finally:
+        may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+    threads.close()
 
 
 async def test_a_store_that_answers_can_be_used(store: Storage, stored: Settings) -> None:

@@ -28,8 +28,8 @@ from infra.storage.threads import Threads
 
 _THREADS = 8
 # Larger files go up in parts: one that fails on its way is sent again alone.
-_PART_BYTES = 16 * CHUNK_BYTES
-_MOST_IN_ONE_BYTES = 4 * _PART_BYTES
+_PART_BYTES = 8 * CHUNK_BYTES
+_MOST_IN_ONE_BYTES = 8 * _PART_BYTES
 
 
 class S3Storage:

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,6 +87,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     scan_slots: Annotated[int, Meta(ge=1, description="Files that one worker process scans at a time.")] = 2
     scan_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a scan may run.")] = 300.0
+    fetch_allow: Annotated[
+        str,
+        _text(
+            "Networks that URLs of others may lead to although they are not public, such as `10.1.0.0/16,fd12::/64`."
+        ),
+    ] = ""
     heartbeat_s: Annotated[
         float, Meta(gt=0, le=60, description="Seconds of silence after which an event stream sends a comment.")
     ] = 15.0
@@ -136,6 +143,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return (ROOT / self.files_dir).resolve() if self.files_dir else self.folder / "files"
 
     @property
+    def fetch_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks that may be fetched from although they are not public."""
+        return tuple(ip_network(network.strip()) for network in self.fetch_allow.split(",") if network.strip())
+
+    @property
     def address(self) -> str:
         """Where the outside finds the API."""
         return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
@@ -178,6 +190,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         settings = msgspec.structs.replace(settings, **{field: getattr(checked, field)})
     _refuse_half_a_store(settings)
     _refuse_no_scanner(settings)
+    _refuse_no_networks(settings)
     if settings.env == "production":
         _refuse_stand_ins(settings)
     return settings
@@ -201,6 +214,15 @@ def _refuse_no_scanner(settings: Settings) -> None:
     if settings.clamav and (found is None or int(found["port"] or 1) > _HIGHEST_PORT):
         reason = f"it looks like tcp://host:3310 or unix:///path, and not like {settings.clamav!r}"
         raise InvalidSetting(key=variable("clamav"), reason=reason)
+
+
+def _refuse_no_networks(settings: Settings) -> None:
+    try:
+        everything = [str(network) for network in settings.fetch_networks if network.prefixlen == 0]
+    except ValueError as error:
+        raise InvalidSetting(key=variable("fetch_allow"), reason=str(error)) from None
+    if everything:
+        raise InvalidSetting(key=variable("fetch_allow"), reason=f"{everything[0]} is every address there is")
 
 
 def _refuse_stand_ins(settings: Settings) -> None:

@@ -33,6 +33,10 @@ def test_a_value_is_read_in_its_type_and_an_empty_one_counts_as_not_set() -> Non
         ("PULSE_PORT", "70000", "65535"),
         ("PULSE_ENV", "prod", "prod"),
         ("PULSE_LEASE_S", "1", ">= 2"),
+        ("PULSE_FETCH_ALLOW", "10.1.0.0/8", "host bits"),
+        ("PULSE_FETCH_ALLOW", "10.0.0.0/8,inside", "inside"),
+        ("PULSE_FETCH_ALLOW", "10.0.0.0/8, 0.0.0.0/0", "every address"),
+        ("PULSE_FETCH_ALLOW", "::/0", "every address"),
         ("PULSE_PROT", "8000", "did you mean PULSE_PORT"),
         ("PULSE_POEM", "x", "no such setting"),
     ],
@@ -48,7 +52,13 @@ def test_a_bad_value_names_its_key(key: str, value: str, reason: str) -> None:
 def test_every_field_can_be_set_by_its_variable() -> None:
     for field in msgspec.structs.fields(Settings):
         default = field.default
-        other = {"env": "test", "log_level": "debug", "clamav": "tcp://clamd:3310"}.get(field.name, "other")
+        others = {
+            "env": "test",
+            "log_level": "debug",
+            "clamav": "tcp://clamd:3310",
+            "fetch_allow": "10.1.0.0/16",
+        }
+        other = others.get(field.name, "other")
         if isinstance(default, int | float):
             other = default - 1 if default > 1 else default + 1
         whole = {"PULSE_S3_ASSETS": "assets", "PULSE_S3_QUARANTINE": "quarantine"} if "s3" in field.name else {}

@@ -6,6 +6,7 @@
     ├── infra.redis.RedisUnavailable            503
     ├── infra.streams.InvalidEventId            400
     ├── infra.storage and its local, signing    400, 403, 404, 409, 410, 413, 503
+    ├── infra.fetch and its urls, dial, answer  400, 502 (the latter a job's reason to fail)
     ├── quotas.accounts, keys, ledger           400, 401, 402, 403, 409
     ├── providers.catalog.UnknownModel          400
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform

@@ -6,8 +6,8 @@ from datetime import datetime
 from msgspec import Struct
 
 
-class JobError(Struct):
-    """Why a job failed."""
+class Reason(Struct):
+    """Why a job failed, or a file was rejected."""
 
     code: str
     detail: str
@@ -40,7 +40,7 @@ class Job(Struct):
     finished_at: datetime | None
     cancel_requested: bool
     result: dict[str, object] | None
-    error: JobError | None
+    error: Reason | None
     charged: dict[str, int] | None
     waiting: Waiting | None = None
     retry_of: uuid.UUID | None = None
@@ -66,3 +66,63 @@ class Page(Struct):
 
     jobs: list[Job]
     next_cursor: str | None
+
+
+class File(Struct):
+    """What the command shows of a file; `size_bytes` and `sha256` are those of what is served, once it is ready."""
+
+    id: uuid.UUID
+    name: str
+    folder: str
+    purpose: str
+    state: str
+    media_type: str
+    size_bytes: int
+    sha256: str | None
+    error: Reason | None
+    created_at: datetime
+    decided_at: datetime | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    frames: int | None = None
+    pages: int | None = None
+    lines: int | None = None
+    variants: list[str] = []
+    job_id: uuid.UUID | None = None
+
+
+class Form(Struct):
+    """How to upload: POST the fields in their order, and then the bytes as `file`, to the address."""
+
+    url: str
+    fields: dict[str, str]
+
+
+class Announced(Struct):
+    """A file that may be uploaded, and how."""
+
+    file: File
+    upload: Form
+    warnings: list[str] = []
+
+
+class Files(Struct):
+    """Files, newest first."""
+
+    files: list[File]
+    next_cursor: str | None
+
+
+class Folder(Struct):
+    """A folder, how many files are in it, and how much they are together."""
+
+    folder: str
+    files: int
+    size_bytes: int
+
+
+class Folders(Struct):
+    """The folders that have files."""
+
+    folders: list[Folder]

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urljoin
 
 import httpx2
 import msgspec
@@ -63,6 +63,43 @@ class Client:
         """Give a failed job another go; returns the answer as it came."""
         return self._call("POST", f"/v1/jobs/{job_id}/retry")
 
+    def announce(self, request: Mapping[str, object]) -> bytes:
+        """Announce a file and return the answer: an `Announced`. One that is never uploaded expires by itself."""
+        return self._call("POST", "/v1/files", body=request)
+
+    def complete(self, file_id: uuid.UUID) -> bytes:
+        """Say that a file is uploaded and return it: a `File`."""
+        return self._call("POST", f"/v1/files/{file_id}/complete")
+
+    def file(self, file_id: uuid.UUID) -> bytes:
+        """Return a `File`."""
+        return self._call("GET", f"/v1/files/{file_id}")
+
+    def files(self, **query: str | int | None) -> bytes:
+        """Return a `Files` of what the query leaves: `folder`, `q`, `state`, `limit`, `cursor`."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._call("GET", f"/v1/files?{urlencode(given, errors='replace')}")
+
+    def folders(self) -> bytes:
+        """Return a `Folders`."""
+        return self._call("GET", "/v1/files/folders")
+
+    def change_file(self, file_id: uuid.UUID, changes: Mapping[str, object]) -> bytes:
+        """Change a file's `name` or `folder` and return it: a `File`."""
+        return self._call("PATCH", f"/v1/files/{file_id}", body=changes)
+
+    def delete_file(self, file_id: uuid.UUID, *, tries: int = _TRIES) -> None:
+        """Delete a file; one that is not there raises the `Problem` that it is."""
+        self._call("DELETE", f"/v1/files/{file_id}", tries=tries)
+
+    def link(self, file_id: uuid.UUID, content: str) -> str:
+        """Return the signed address of a file's `content`, `thumbnail` or `poster`; it is not followed."""
+        path = f"/v1/files/{file_id}/{content}"
+        response = self._exchange("GET", path)
+        if not response.has_redirect_location:
+            raise NotAStudio(url=self.url)
+        return urljoin(self.url + path, response.headers["location"])
+
     def read[T](self, answer: bytes, expected: type[T]) -> T:
         """Decode an answer; raises `NotAStudio` when it is not what a studio says."""
         try:
@@ -82,7 +119,7 @@ class Client:
                 raise httpx2.ConnectError("the studio is not ready")
             if not source.response.is_success:
                 source.response.read()
-                raise _problem(source.response)
+                raise problem(source.response)
             yield source
 
     def _call(
@@ -92,8 +129,24 @@ class Client:
         *,
         body: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
+        tries: int = _TRIES,
     ) -> bytes:
-        """Raises `StudioAway` when nobody answers, `Problem` for a refusal."""
+        """Return the content of a success; raises `StudioAway` when nobody answers, `Problem` for everything else."""
+        response = self._exchange(method, path, body=body, headers=headers, tries=tries)
+        if not response.is_success:
+            raise problem(response)
+        return response.content
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+        tries: int = _TRIES,
+    ) -> httpx2.Response:
+        """Return a success or a redirect; raises `StudioAway` when nobody answers, `Problem` for a refusal."""
         # Plain ASCII: what is no text at all (a lone surrogate) reaches the API, which names its field.
         content = json.dumps(body).encode() if body is not None else None
         headers = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
@@ -102,13 +155,13 @@ class Client:
             try:
                 response = self._http.request(method, path, content=content, headers=headers)
             except httpx2.TransportError as error:
-                if failures == _TRIES:
+                if failures == tries:
                     raise StudioAway(url=self.url) from error
             else:
-                if response.is_success:
-                    return response.content
-                if response.status_code not in AWAY or failures == _TRIES:
-                    raise _problem(response)
+                if response.is_success or response.is_redirect:
+                    return response
+                if response.status_code not in AWAY or failures == tries:
+                    raise problem(response)
                 at_least_s = _retry_after_s(response)
             time.sleep(max(at_least_s, backoff.wait_s(failures, base_s=0.25, most_s=_LONGEST_WAIT_S)))
         raise AssertionError("the count has no end")
@@ -119,11 +172,13 @@ def _retry_after_s(response: httpx2.Response) -> float:
     return min(float(told), _LONGEST_WAIT_S) if told.isdecimal() else 0.0
 
 
-def _problem(response: httpx2.Response) -> Problem:
+def problem(response: httpx2.Response) -> Problem:
+    """Return the problem that an answer is; the query of a signed address is not for showing."""
     with contextlib.suppress(msgspec.DecodeError):
         members = msgspec.json.decode(response.content, type=dict[str, object])
         if members.get("detail"):
             return Problem(members)
     # A gateway's own page, or somebody else's server.
     status = response.status_code
-    return Problem({"code": f"http_{status}", "status": status, "detail": f"HTTP {status} {response.url}"})
+    detail = f"HTTP {status} {response.url.copy_with(query=None)}"
+    return Problem({"code": f"http_{status}", "status": status, "detail": detail})

@@ -13,10 +13,18 @@ class Group(rich_click.RichGroup):
 
 
 class ListByDefault(Group):
-    """A group whose `list` is meant where no command is named."""
+    """A group whose list is meant where no command is named."""
+
+    default = "list"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line: `pulse jobs --limit 5` is `pulse jobs list --limit 5`."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+
+class LsByDefault(ListByDefault):
+    """The same where the list goes by the name that it has for files."""
+
+    default = "ls"

@@ -33,6 +33,11 @@ def units(charged: Mapping[str, int], language: Language) -> str:
     return ", ".join(f"{amount:,} {names[meter]}" for meter, amount in charged.items())
 
 
+def note(text: str) -> None:
+    """Tell a person something beside the answer."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(harmless(text), style="dim"))
+
+
 class Screen:
     """Shows one job; a context manager, so that the terminal is left in order."""
 

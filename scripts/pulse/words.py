@@ -9,7 +9,7 @@ Language = Literal["ar", "en"]
 
 
 class Words(Struct, frozen=True, kw_only=True):
-    """The notes around an answer; those with places are `str.format` templates."""
+    """The notes around an answer or a file; those with places are `str.format` templates."""
 
     language: Language
     waits: str
@@ -24,6 +24,16 @@ class Words(Struct, frozen=True, kw_only=True):
     more: str
     you: str
     converse: str
+    reads: str
+    sends: str
+    checks: str
+    fetches: str
+    kept: str
+    saved: str
+    summed: str
+    delete: str
+    rate: str
+    sizes: tuple[str, ...]
 
 
 _EN = Words(
@@ -37,9 +47,19 @@ _EN = Words(
     charged="charged {units}",
     speed="{speed} tokens/s",
     left="{units} left",
-    more="more: pulse jobs list --cursor {cursor}",
+    more="more: {command}",
     you="you> ",
     converse="A conversation: every question sees the ones before it. Ctrl-D ends it.",
+    reads="reading",
+    sends="uploading",
+    checks="being checked",
+    fetches="downloading",
+    kept="kept {size} {what} · {name}",
+    saved="saved {size} · {path}",
+    summed="{kept} kept, {refused} refused",
+    delete="Delete {names}?",
+    rate="{size}/s",
+    sizes=("B", "KiB", "MiB", "GiB", "TiB"),
 )
 _AR = Words(
     language="ar",
@@ -52,9 +72,19 @@ _AR = Words(
     charged="احتُسب {units}",
     speed="{speed} رمزًا/ث",
     left="المتبقي {units}",
-    more="المزيد: pulse jobs list --cursor {cursor}",
+    more="المزيد: {command}",
     you="أنت> ",
     converse="محادثة: كل سؤال يعرف ما قبله. ينهيها Ctrl-D.",
+    reads="قراءة",
+    sends="رفع",
+    checks="قيد الفحص",
+    fetches="تنزيل",
+    kept="حُفظ {size} {what} · {name}",
+    saved="نُزّل {size} · {path}",
+    summed="المحفوظ {kept} والمرفوض {refused}",
+    delete="هل تُحذف: {names}؟",
+    rate="{size}/ث",
+    sizes=("بايت", "كيبي بايت", "ميبي بايت", "غيبي بايت", "تيبي بايت"),
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "pools", "dead", "doctor", "account"]
+COMMANDS = ["chat", "jobs", "files", "pools", "dead", "doctor", "account"]
 ALL = [
     "chat",
     "jobs",
@@ -16,6 +16,13 @@ ALL = [
     "jobs follow",
     "jobs cancel",
     "jobs retry",
+    "files",
+    "files put",
+    "files get",
+    "files ls",
+    "files show",
+    "files rm",
+    "files mv",
     "pools",
     "pools list",
     "pools show",
@@ -50,7 +57,7 @@ def test_every_command_explains_itself_with_an_example(pulse: Pulse, command: st
 
 
 def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
-    for group in ("jobs", "pools", "dead", "account"):
+    for group in ("jobs", "files", "pools", "dead", "account"):
         shown = pulse(group, "--help").stdout
         assert all(f"│ {name.split()[1]} " in shown for name in ALL if name.startswith(f"{group} "))
 
@@ -61,6 +68,7 @@ def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
         (["--help"], ["httpx2", "sqlalchemy", "redis", "litestar", "asyncio"]),
         (["chat", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["jobs", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
+        (["files", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
     ],
 )
 def test_a_command_loads_only_what_it_needs(arguments: list[str], unwanted: list[str]) -> None:

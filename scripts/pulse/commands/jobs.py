@@ -57,7 +57,7 @@ def list_jobs(*, limit: int, cursor: str | None, as_json: bool) -> None:
     console.width = max(console.width, 80)
     console.print(listing.table(page.jobs, datetime.now(UTC)))
     if page.next_cursor:
-        more = words.of(language()).more.format(cursor=page.next_cursor)
+        more = words.of(language()).more.format(command=f"pulse jobs list --cursor {page.next_cursor}")
         Console(stderr=True, highlight=False, soft_wrap=True).print(more, style="dim")
 
 

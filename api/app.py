@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api import docs, events, given, health, jobs, problems, storage
+from api import docs, events, files, given, health, jobs, problems, storage
 from infra import ground
 from infra.errors import PulseError
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
 from infra.streams import Hub
 from workers.desk import Desk
+from workers.files import is_awaited
 from workers.forecast import Forecasts
 
 
@@ -41,7 +43,7 @@ def create_app(configured: Settings) -> Litestar:
             await asyncio.gather(listening, return_exceptions=True)
             await ground.leave(laid)
 
-    routes = [index, health.router(), jobs.router(), events.router(), docs.assets()]
+    routes = [index, health.router(), jobs.router(), events.router(), files.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     return Litestar(
@@ -53,7 +55,7 @@ def create_app(configured: Settings) -> Litestar:
                 "hub": hub,
                 "desk": Desk(laid),
                 "forecasts": Forecasts(laid),
-                "awaited": storage.always,
+                "awaited": partial(is_awaited, laid),
             }
         ),
         dependencies=given.providers(),

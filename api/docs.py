@@ -15,8 +15,9 @@ from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
 
-from api import problems
+from api import files, problems
 from workers import kinds
+from workers.files import Announcement
 
 _ASSETS = "/docs/assets"
 _PAGE = f"""<!doctype html>
@@ -35,18 +36,41 @@ SwaggerUIBundle({{url: "/docs/openapi.json", dom_id: "#ui", deepLinking: true, p
 """
 
 
+def _bodies() -> dict[tuple[str, str], Any]:
+    """Return what is sent as JSON to the routes that read their bodies themselves: (method, path) -> shape."""
+    specs: list[Any] = list(kinds.SPECS.values())
+    return {
+        ("post", "/v1/jobs"): functools.reduce(lambda one, other: one | other, specs),
+        ("post", "/v1/files"): Announcement,
+        ("patch", "/v1/files/{id}"): files.Change,
+        ("patch", "/v1/files/folders"): files.Move,
+    }
+
+
+_WHOLE_FILE = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("purpose", "folder", "name", "media_type")},
+        "file": {"type": "string", "format": "binary"},
+    },
+}
+
+
 class _Document(JsonRenderPlugin):
-    """The document, with what may be submitted described by msgspec: Litestar's own leaves the tag `kind` out."""
+    """The document, with what may be sent described by msgspec: Litestar's own leaves the tag `kind` out."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        specs: list[Any] = list(kinds.SPECS.values())
-        asked = functools.reduce(lambda one, other: one | other, specs)
-        (reference,), schemas = msgspec.json.schema_components([asked], ref_template="#/components/schemas/{name}")
+        bodies = _bodies()
+        references, schemas = msgspec.json.schema_components(
+            list(bodies.values()), ref_template="#/components/schemas/{name}"
+        )
         openapi_schema["components"]["schemas"] |= schemas
-        openapi_schema["paths"]["/v1/jobs"]["post"]["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": reference}},
-        }
+        for (method, path), reference in zip(bodies, references, strict=True):
+            content = {"application/json": {"schema": reference}}
+            openapi_schema["paths"][path][method]["requestBody"] = {"required": True, "content": content}
+        posted = openapi_schema["paths"]["/v1/files"]["post"]["requestBody"]["content"]
+        posted["multipart/form-data"] = {"schema": _WHOLE_FILE}
         return msgspec.json.encode(openapi_schema, enc_hook=str)
 
 

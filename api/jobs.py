@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, Parameter, QueryParameter
 from msgspec import Struct
 
-from api import body, problems
+from api import body, paging, problems
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, STATES, Account, Document, Job
@@ -22,27 +22,6 @@ from workers.lifecycle import Admitted, Submission, Submitted
 
 # How soon it is worth asking for a job again, in seconds.
 _RETRY_AFTER_S = "1"
-
-
-class InvalidCursor(PulseError):
-    """{field}: this is not a cursor of a former page."""
-
-    ar = "{field}: هذه ليست علامة صفحة سابقة."
-    status = 400
-
-
-class InvalidLimit(PulseError):
-    """{field} must be a whole number from 1 to 100."""
-
-    ar = "يجب أن تكون قيمة {field} عددًا صحيحًا من 1 إلى 100."
-    status = 400
-
-
-class InvalidState(PulseError):
-    """{field}: there is no state {value!r}; there are: {known}."""
-
-    ar = "{field}: لا توجد حالة باسم {value!r}. الحالات: {known}."
-    status = 400
 
 
 class InvalidIdempotencyKey(PulseError):
@@ -217,17 +196,11 @@ async def page(
     only_state: Annotated[str | None, QueryParameter(name="state", description="Only jobs in this state.")] = None,
 ) -> PageAnswer:
     """Return the account's jobs, newest first."""
-    if only_state is not None and only_state not in STATES:
-        raise InvalidState(field="state", value=only_state, known=", ".join(STATES))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= 100):
-        raise InvalidLimit(field="limit")
-    try:
-        before = UUID(cursor) if cursor is not None else None
-    except ValueError:
-        raise InvalidCursor(field="cursor") from None
+    most = paging.limit_of(limit)
+    wanted, before = paging.state_of(only_state, STATES), paging.before(cursor)
     async with ground.database.begin() as session:
-        found = await jobs.page(session, account.id, before=before, limit=int(limit) + 1, state=only_state)
-    shown = found[: int(limit)]
+        found = await jobs.page(session, account.id, before=before, limit=most + 1, state=wanted)
+    shown = found[:most]
     more = len(found) > len(shown)
     return PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=str(shown[-1].id) if more else None)
 

@@ -34,11 +34,6 @@ type Awaited = Callable[[str], Awaitable[bool]]
 _SILENCE_S = 60.0
 
 
-async def always(_key: str) -> bool:
-    """Await every upload."""
-    return True
-
-
 @post("/quarantine", status_code=204, exception_handlers={PulseError: multipart.refuse})
 async def upload(
     request: Request[Any, Any, Any], store: NamedDependency[LocalStorage], awaited: NamedDependency[Awaited]

@@ -35,7 +35,7 @@ def configure(settings: Settings, process: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # A line for every request or job of a library repeats what our own lines say.
-    for noisy in ("arq", "httpx2", "httpcore2", "openai", "_granian"):
+    for noisy in ("arq", "botocore", "httpx2", "httpcore2", "openai", "_granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

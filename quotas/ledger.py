@@ -313,7 +313,7 @@ async def settle(session: AsyncSession, used: Mapping[UUID, Mapping[str, int]]) 
     """
     columns = {"holders": list(used), "used": [encoded(units) for units in used.values()]}
     rows = await session.execute(_SETTLE, columns)
-    return dict(rows.tuples().all())
+    return {row.holder_id: row.charged for row in rows}
 
 
 # Below the threshold again, a level meter warns anew the next time that it is crossed.

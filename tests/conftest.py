@@ -23,7 +23,7 @@ from infra.settings import Settings
 from infra.storage import Storage
 from quotas import accounts, keys
 from tests.support import stores
-from tests.support.serving import serving
+from tests.support.serving import free_port, serving
 from tests.support.vendor import Vendor
 
 
@@ -70,6 +70,7 @@ async def settings(servers: Settings, vendor: Vendor, tmp_path: Path) -> AsyncGe
         home=str(tmp_path),
         database_url=embedded.database_url(servers).replace("/pulse?", f"/{name}?"),
         redis_url=embedded.redis_url(servers),
+        port=free_port(),  # signed links name it
         openai_base_url=vendor.url,
         openai_model="wire-1",
         retry_base_s=0.01,
@@ -116,10 +117,10 @@ async def app(settings: Settings) -> Litestar:
 
 
 @pytest.fixture
-async def client(app: Litestar, key: str) -> AsyncGenerator[httpx2.AsyncClient]:
+async def client(app: Litestar, settings: Settings, key: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of the served API that speaks for `account`."""
     async with (
-        serving(app) as url,
+        serving(app, settings.port) as url,
         httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client,
     ):
         yield client

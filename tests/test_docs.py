@@ -19,6 +19,7 @@ import workers
 from infra import settings as config
 from infra.errors import PulseError
 from infra.settings import ROOT, Settings
+from infra.storage import ObjectNotFound, StorageUnavailable
 from providers.catalog import UnknownModel
 from providers.types import ProviderError
 from scripts.pulse.__main__ import build
@@ -26,6 +27,9 @@ from tests.support.chats import Client, events, submit, until
 from tests.support.work import working
 from workers import events as says
 from workers import kinds, pools
+from workers.intake import ScanBrokenOff
+from workers.media import PURPOSES
+from workers.scan.refusals import FileRefused
 
 README = ROOT / "README.md"
 API = ROOT / "docs" / "api.md"
@@ -127,11 +131,26 @@ def test_the_reasons_to_fail_are_those_of_the_code_and_so_is_which_are_tried_aga
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     ours = [error for error in PulseError.__subclasses__() if error.__module__.startswith("workers.")]
+    ours = [error for error in ours if error not in {FileRefused, ScanBrokenOff}]  # they are of a file, not of a job
     vendors = ProviderError.__subclasses__()
-    # What has a status of its own is an answer of the API; of those, a room raises only this last one.
-    reasons = [*(error for error in ours if error.status == 500), *vendors, UnknownModel]
+    # What has a status of its own is an answer of the API; of those, a room raises only these last ones.
+    reasons = [*(error for error in ours if error.status == 500), *vendors, UnknownModel, StorageUnavailable]
     told = {bare(row[0]): row[1] == "yes" for row in rows(API, "failures")}
     assert told == {error.code: error.retryable for error in reasons}
+
+
+def test_the_reasons_to_reject_a_file_are_those_of_the_code() -> None:
+    told = [code for row in rows(ROOT / "docs" / "files.md", "refusals") for code in re.findall(r"`(\w+)`", row[0])]
+    reasons = [*FileRefused.__subclasses__(), ObjectNotFound, ScanBrokenOff]
+    assert sorted(told) == sorted(error.code for error in reasons)
+
+
+def test_the_purposes_of_files_are_those_of_the_code_with_their_limits() -> None:
+    page = read(ROOT / "docs" / "files.md")
+    told = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+ [MG]iB) \|$", page, re.MULTILINE))
+    sizes = {name: purpose.most_bytes // 1024**2 for name, purpose in PURPOSES.items()}
+    known = {name: f"{mib} MiB" if mib < 1024 else f"{mib // 1024} GiB" for name, mib in sizes.items()}
+    assert told == known
 
 
 def test_the_events_are_those_of_the_code_with_their_fields_and_an_example_of_each() -> None:

@@ -15,6 +15,7 @@ from infra.settings import Settings
 from infra.streams import Fenced
 from providers.vendors import Vendors
 from workers import events, transcript
+from workers.craft.child import Spares
 from workers.lifecycle import Attempt, Kept
 
 log = structlog.stdlib.get_logger()
@@ -39,10 +40,14 @@ type Keep = Callable[[Kept], Awaitable[str]]
 class Run:
     """One try of one job."""
 
-    def __init__(self, job: Attempt, ground: Ground, vendors: Vendors, keep: Keep) -> None:
-        """Speak for `job` at its attempt; `keep` is how a checkpoint is written."""
+    def __init__(
+        self, job: Attempt, ground: Ground, vendors: Vendors, keep: Keep, spares: Spares | None = None
+    ) -> None:
+        """Speak for `job` at its attempt; `keep` is how a checkpoint is written, `spares` are children that wait."""
         self.job = job
+        self.ground = ground
         self.vendors = vendors
+        self.spares = spares
         self.cancel_requested = False
         self.lost = False
         self._fenced = False
@@ -50,7 +55,6 @@ class Run:
         self.so_far: Made | None = None
         self._keep = keep
         self._streams = ground.streams
-        self._settings = ground.settings
         self._unsaid: list[events.Said] = []
         self._said: list[bytes] = []
         self._transcript = transcript.Writer(job.attempt)
@@ -61,7 +65,7 @@ class Run:
     @property
     def settings(self) -> Settings:
         """The process's settings."""
-        return self._settings
+        return self.ground.settings
 
     @property
     def resume(self) -> Document:

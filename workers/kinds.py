@@ -11,9 +11,12 @@ from infra.settings import Settings
 from workers.chat.spec import Chat
 from workers.context import Made, Run
 from workers.request import Request
+from workers.scan.spec import Scan
 
 #: kind -> what may be asked of it: everything that `POST /v1/jobs` takes.
 SPECS: dict[str, type[Request]] = {"chat": Chat}
+#: The same for the kinds that only the studio itself submits.
+OWN: dict[str, type[Request]] = {"scan": Scan}
 
 
 class Room(Protocol):
@@ -35,4 +38,4 @@ def room(kind: str) -> Room:
 
 def read(kind: str, spec: Document) -> Request:
     """Return the request that a job's row keeps."""
-    return msgspec.convert(spec, SPECS[kind])
+    return msgspec.convert(spec, (SPECS | OWN)[kind])

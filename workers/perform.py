@@ -21,6 +21,7 @@ from providers.types import ProviderError
 from providers.vendors import Vendors
 from workers import events, kinds, lifecycle
 from workers.context import LostLease, Made, Run
+from workers.craft.child import Spares
 from workers.desk import Desk
 from workers.lifecycle import End
 
@@ -44,12 +45,13 @@ class InternalError(PulseError):
 
 
 class Tools(Struct, frozen=True, kw_only=True):
-    """What a worker performs its jobs with; `runs` lists those that run now."""
+    """What a worker performs its jobs with; `runs` lists those that run now, `spares` wait for work."""
 
     ground: Ground
     desk: Desk
     vendors: Vendors
     runs: dict[UUID, Run]
+    spares: Spares | None = None
 
 
 #: What becomes of a job after a try: it is over and failed, is to be tried again in so many seconds, or neither.
@@ -64,7 +66,7 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
     job = await _held(lambda _: tools.desk.claim(job_id))
     if job is None:
         return None
-    run = Run(job, tools.ground, tools.vendors, tools.desk.keep)
+    run = Run(job, tools.ground, tools.vendors, tools.desk.keep, tools.spares)
     tools.runs[job_id] = run
     try:
         return await _try(tools, run)

@@ -1,7 +1,9 @@
 """Which kinds each pool runs: a pool is a queue and the worker processes that serve it."""
 
 #: pool -> the kinds it runs; one line of the Procfile each.
-POOLS: dict[str, tuple[str, ...]] = {"chat": ("chat",)}
+POOLS: dict[str, tuple[str, ...]] = {"chat": ("chat",), "scan": ("scan",)}
+#: pool -> what its spare children have loaded before a job needs one (`workers/craft/child.py`).
+PRELOADS: dict[str, tuple[str, ...]] = {"scan": ("workers.scan.examine",)}
 
 
 def of(kind: str) -> str:

@@ -17,7 +17,9 @@ from infra import redis as road
 from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Job
-from workers import control, lifecycle, pools
+from infra.storage import StorageUnavailable
+from workers import control, intake, lifecycle, pools
+from workers.desk import Desk
 
 log = structlog.stdlib.get_logger()
 
@@ -26,6 +28,8 @@ _LOCK = 7_305_581_002
 _MONTHS_AHEAD = 3
 _HOUSEKEEPING_EVERY_S = 3600.0
 _BATCH = 1000
+# What a broken-off write has left in the file store, and nothing has touched for so long, is nobody's.
+_LEFT_S = 24 * 3600.0
 #: There while a tender lives.
 ALIVE = "pulse:tender"
 _SILENCE_S = 30
@@ -49,12 +53,14 @@ async def tend(ground: Ground) -> None:
     clock = asyncio.get_running_loop().time
     kept_house_at = -_HOUSEKEEPING_EVERY_S
     missing: Missing = {}
+    desk = Desk(ground)
     while True:
         if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
             kept_house_at = clock()
             await _try("keep house", keep_house(ground))
         await _try("tell the pools", control.reconcile(ground))
         await _try("reconcile", _round(ground, missing))
+        await _try("tend files", intake.tend(ground, desk))
         await _try("say that a tender lives", _live_on(ground))
         await asyncio.sleep(ground.settings.tend_every_s)
 
@@ -62,7 +68,7 @@ async def tend(ground: Ground) -> None:
 async def _try(what: str, deed: Awaitable[None]) -> None:
     try:
         await deed
-    except (DatabaseUnavailable, *road.AWAY) as error:
+    except (DatabaseUnavailable, StorageUnavailable, *road.AWAY) as error:
         log.warning("cannot tend now", what=what, reason=str(error))
     except Exception:
         log.exception("cannot tend now", what=what)
@@ -154,6 +160,7 @@ async def keep_house(ground: Ground) -> None:
             return
         await session.execute(text("SET LOCAL lock_timeout = '5s'"))
         await session.execute(select(func.make_partitions(_MONTHS_AHEAD)))
+    await ground.storage.tidy(older_s=_LEFT_S)
     async with ground.database.begin() as session:  # apart: what keys there are keeps no partition from being made
         await session.execute(text("SET LOCAL lock_timeout = '5s'"))
         await lifecycle.forget_keys(session)

@@ -1,6 +1,7 @@
 """A worker of the studio: the pool that performs jobs, stops the cancelled ones and keeps what the others have used."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,9 @@ from infra import ground, queue
 from infra import redis as road
 from infra.settings import Settings
 from providers.vendors import Vendors
-from workers import lifecycle
+from workers import lifecycle, pools
 from workers.context import LostLease, Run
+from workers.craft.child import Spares
 from workers.desk import Desk
 from workers.perform import Tools, perform
 from workers.pool import Pool
@@ -35,6 +37,8 @@ class StudioPool(Pool):
         without `handle_signals` it can run inside another program.
         """
         self.settings = settings
+        self._name = name
+        self._opened = AsyncExitStack()
         self.runs: dict[UUID, Run] = {}
         self._watching: list[asyncio.Task[None]] = []
         super().__init__(
@@ -61,7 +65,14 @@ class StudioPool(Pool):
 
     async def _open(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002 (arq passes it by name)
         self.ground = ground.lay(self.settings)
-        self.tools = Tools(ground=self.ground, desk=Desk(self.ground), vendors=Vendors(self.settings), runs=self.runs)
+        preloaded = pools.PRELOADS.get(self._name)
+        self.tools = Tools(
+            ground=self.ground,
+            desk=Desk(self.ground),
+            vendors=Vendors(self.settings),
+            runs=self.runs,
+            spares=await self._opened.enter_async_context(Spares(*preloaded)) if preloaded else None,
+        )
         listening = road.listen(self.ground.redis, [queue.CANCELS], self._cancel, lambda: None)
         self._watching = [asyncio.create_task(listening), asyncio.create_task(self._keep_progress())]
         log.info("pool is ready", queue=self.queue_name, slots=self.max_jobs)
@@ -71,6 +82,7 @@ class StudioPool(Pool):
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
         await self.tools.vendors.close()
+        await self._opened.aclose()
         await ground.leave(self.ground)
 
     async def perform(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002

@@ -27,7 +27,7 @@ class File(Table):
 
     id: Mapped[Id]
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
-    #: What it is for: decides which types are taken and how large they may be (`workers/files/purposes.py`).
+    #: What it is for: decides which types are taken and how large they may be (`workers/media.py`).
     purpose: Mapped[str]
     name: Mapped[str]
     #: Name and folder as they are searched: without case, vowel marks and the other ways to write the same letter.

@@ -14,7 +14,7 @@ from scripts.pulse.answers import File, Folder
 from scripts.pulse.listing import span
 from scripts.pulse.screen import harmless
 from scripts.pulse.words import Words
-from workers.files import purposes
+from workers import media
 
 _STYLES = {"ready": "green", "rejected": "red", "scanning": "cyan", "uploading": "cyan", "expired": "yellow"}
 
@@ -95,5 +95,5 @@ def one_line(text: str) -> str:
 
 
 def _type(media_type: str) -> str:
-    endings = purposes.ENDINGS.get(media_type)
+    endings = media.ENDINGS.get(media_type)
     return endings[0].removeprefix(".") if endings else harmless(media_type)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from scripts.pulse.problems import Ending
 from scripts.pulse.screen import harmless
-from workers.files import purposes
+from workers import media
 
 CHUNK_BYTES = 256 * 1024
 
@@ -73,7 +73,7 @@ class Source(Struct, frozen=True, kw_only=True):
     @property
     def purpose(self) -> str:
         """What a file of this type is for where nobody said it."""
-        return "clip" if self.media_type in purposes.CLIPS else "attachment"
+        return "clip" if self.media_type in media.CLIPS else "attachment"
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -103,9 +103,9 @@ def look(path: Path, *, given: str = "", name: str = "") -> Source:
         raise PathUnreadable(path=given, reason=error.strerror) from error
     if not found.st_size:
         raise FileIsEmpty(path=given)
-    media_type = purposes.media_type_of(name)
+    media_type = media.media_type_of(name)
     if media_type is None:
-        endings = ", ".join(usual for usual, *_ in purposes.ENDINGS.values())
+        endings = ", ".join(usual for usual, *_ in media.ENDINGS.values())
         raise TypeUnknown(path=name, endings=endings)
     return Source(given=given, path=path, name=name, media_type=media_type, size_bytes=found.st_size)
 

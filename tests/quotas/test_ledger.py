@@ -208,3 +208,64 @@ def test_a_plan_file_that_makes_no_sense_is_refused(change: tuple[str, str]) -> 
     assert change[0] in written
     with pytest.raises(Exception, match="plan"):
         plans.read(written.replace(*change))
+
+
+async def kept(ground: Ground, account: Account, units: int) -> UUID:
+    """Hold and settle `units` of storage for a new file."""
+    file_id = ids.new()
+    async with ground.database.begin() as session:
+        drawing = await ledger.lock(session, [(account, "storage_bytes")])
+        drawing.hold(account.id, file_id, {"storage_bytes": units})
+        await drawing.write(session)
+        assert await ledger.settle(session, {file_id: {"storage_bytes": units}}) == {file_id: {"storage_bytes": units}}
+    return file_id
+
+
+async def let_go(ground: Ground, *file_ids: UUID) -> None:
+    """Release what is kept for files."""
+    async with ground.database.begin() as session:
+        await ledger.release(session, file_ids)
+
+
+async def test_what_a_level_meter_keeps_is_used_until_it_is_released(ground: Ground, account: Account) -> None:
+    first, second = await kept(ground, account, 1000), await kept(ground, account, 500)
+    assert (await balance_of(ground, account, "storage_bytes")).used == 1500
+    await let_go(ground, first)
+    assert (await balance_of(ground, account, "storage_bytes")).used == 500
+    await let_go(ground, first, second)
+    await let_go(ground, second)
+    balance = await balance_of(ground, account, "storage_bytes")
+    assert (balance.held, balance.used) == (0, 0)
+    await assert_even(ground)
+
+
+async def test_a_released_level_meter_warns_anew(ground: Ground, account: Account) -> None:
+    limit = plans.load().plans["free"].units["storage_bytes"]
+    small, large = await kept(ground, account, limit // 2), await kept(ground, account, limit // 2)
+    full = await balance_of(ground, account, "storage_bytes")
+    assert full.warned_at is not None
+    assert full.stopped_at is not None
+    await let_go(ground, small)
+    half = await balance_of(ground, account, "storage_bytes")
+    assert (half.warned_at, half.stopped_at) == (None, None)
+    await let_go(ground, large)
+
+
+async def test_a_settled_flow_is_never_released(ground: Ground, account: Account) -> None:
+    job_id = await hold(ground, account, chat_tokens=100)
+    await settle(ground, job_id, chat_tokens=100)
+    await let_go(ground, job_id)
+    assert (await balance_of(ground, account)).used == 100
+    await assert_even(ground)
+
+
+async def test_what_a_file_takes_beyond_its_hold_is_overage(ground: Ground, account: Account) -> None:
+    file_id = ids.new()
+    async with ground.database.begin() as session:
+        drawing = await ledger.lock(session, [(account, "storage_bytes")])
+        drawing.hold(account.id, file_id, {"storage_bytes": 100})
+        await drawing.write(session)
+        assert await ledger.settle(session, {file_id: {"storage_bytes": 130}}) == {file_id: {"storage_bytes": 100}}
+        assert await ledger.settle(session, {file_id: {"storage_bytes": 130}}) == {}
+    balance = await balance_of(ground, account, "storage_bytes")
+    assert (balance.used, balance.overage) == (100, 30)

@@ -1,1 +1,68 @@
-"""Files: the only writer of what accounts keep as bytes, and of the store behind it."""
+"""Files: the only writer of what accounts keep as bytes, and of the store behind it.
+
+    uploading -> scanning -> ready | rejected
+    uploading -> expired
+
+Room is held when a file is announced, settled when it is ready, and freed when it is rejected, expires or is deleted.
+Locks are taken in one order: the file's row, then keys of the store (`discards.lock`), then balances.
+docs/decisions/0008 says why it is built like this.
+"""
+
+from workers.files.announcement import NOT_KNOWN_YET, Announcement
+from workers.files.discards import clear
+from workers.files.shelf import (
+    FileNotFound,
+    Folder,
+    Wanted,
+    delete,
+    folders,
+    get,
+    link,
+    move,
+    page,
+    rename,
+    variants,
+)
+from workers.files.uploads import (
+    Announced,
+    UploadMissing,
+    announce,
+    arrive,
+    expire,
+    is_awaited,
+    quarantine_key,
+    receive,
+)
+from workers.files.verdicts import Part, keep, reason, reject, undecided
+from workers.media import media_type_of
+
+__all__ = [
+    "NOT_KNOWN_YET",
+    "Announced",
+    "Announcement",
+    "FileNotFound",
+    "Folder",
+    "Part",
+    "UploadMissing",
+    "Wanted",
+    "announce",
+    "arrive",
+    "clear",
+    "delete",
+    "expire",
+    "folders",
+    "get",
+    "is_awaited",
+    "keep",
+    "link",
+    "media_type_of",
+    "move",
+    "page",
+    "quarantine_key",
+    "reason",
+    "receive",
+    "reject",
+    "rename",
+    "undecided",
+    "variants",
+]

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from infra.errors import PulseError
-from infra.settings import Settings
 from workers.scan.refusals import UnscannableFile, VirusFound
 
 _PIECE_BYTES: Final = 256 * 1024
@@ -30,12 +29,6 @@ class ScannerUnavailable(PulseError):
     ar = "فاحص الفيروسات لا يستجيب."
     retryable = True
     patience = 4.0
-
-
-async def check(settings: Settings, path: Path) -> None:
-    """Have the operator's clamd look at a file, where there is one; raises as `scan` does."""
-    if settings.clamav:
-        await scan(settings.clamav, path)
 
 
 async def scan(address: str, path: Path, *, patience_s: float = 120.0) -> None:

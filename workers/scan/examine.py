@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from workers.craft.wire import Say
+from workers.media import CLIPS, OFFICE, PICTURES, TEXTS
 from workers.scan import clips, documents, pictures, sniff, texts
 from workers.scan.findings import Asked, Findings
 from workers.scan.refusals import EncryptedFile, HashMismatch, SizeMismatch, TypeMismatch
 
-#: Texts, which content alone does not tell apart. (What may be uploaded at all is decided in `workers/files`.)
-TEXTS: Final = ("text/plain", "text/markdown", "text/csv", "application/json", "application/jsonl")
 _STAGES: Final = ("hash", "type", "content")
 #: The name that the real document has in the envelope of an encrypted one (MS-OFFCRYPTO, section 2.3.4.3).
 _ENVELOPE: Final = "EncryptedPackage".encode("utf-16-le")
@@ -57,7 +56,7 @@ def _check_bytes(asked: Asked) -> None:
 def check_type(asked: Asked) -> None:
     """Raise `TypeMismatch` where the content is not what was declared, and `EncryptedFile` where nobody can tell."""
     found = sniff.sniff(asked.path)
-    if found == sniff.OLE and _is_office(asked) and _holds(asked.path, _ENVELOPE):
+    if found == sniff.OLE and asked.media_type in OFFICE and _holds(asked.path, _ENVELOPE):
         raise EncryptedFile
     if asked.media_type != found and asked.media_type not in _ALSO.get(found, ()):
         raise TypeMismatch(declared=asked.media_type, found=found)
@@ -68,19 +67,13 @@ def _holds(path: Path, words: bytes) -> bool:
         return data.find(words) >= 0
 
 
-def _is_office(asked: Asked) -> bool:
-    return "officedocument" in asked.media_type
-
-
 def _judged(asked: Asked) -> Findings:
-    match asked.media_type.partition("/")[0]:
-        case "image":
-            return pictures.examine(asked)
-        case "video" | "audio":
-            return clips.examine(asked)
-        case _ if asked.media_type == "application/pdf":
-            return documents.pdf(asked)
-        case _ if _is_office(asked):
-            return documents.office(asked)
-        case _:
-            return texts.examine(asked)
+    if asked.media_type in PICTURES:
+        return pictures.examine(asked)
+    if asked.media_type in CLIPS:
+        return clips.examine(asked)
+    if asked.media_type == "application/pdf":
+        return documents.pdf(asked)
+    if asked.media_type in OFFICE:
+        return documents.office(asked)
+    return texts.examine(asked)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import Settings
 from tests.support import clamd
 from tests.support.clamd import Clamd
 from tests.support.corpus import archive, box, branded, eicar
@@ -224,12 +223,6 @@ async def test_a_scanner_that_is_not_there_is_unavailable(upload: Callable[[byte
     for address in (f"tcp://127.0.0.1:{free_port()}", "tcp://nowhere.invalid:3310", f"unix://{tmp_path}/none.sock"):
         with pytest.raises(ScannerUnavailable):
             await antivirus.scan(address, upload(b"a"))
-
-
-async def test_only_an_operator_who_has_a_scanner_needs_one(upload: Callable[[bytes], Path]) -> None:
-    await antivirus.check(Settings(), upload(eicar()))
-    with pytest.raises(ScannerUnavailable):
-        await antivirus.check(Settings(clamav=f"tcp://127.0.0.1:{free_port()}"), upload(b"a"))
 
 
 async def test_a_file_that_is_gone_is_no_fault_of_the_scanner(tmp_path: Path) -> None:

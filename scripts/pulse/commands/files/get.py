@@ -19,7 +19,7 @@ from scripts.pulse.lines import write
 from scripts.pulse.problems import Ending
 from scripts.pulse.screen import note
 from scripts.pulse.target import Wanted
-from workers.files import purposes
+from workers import media
 
 
 class NoFileCalled(Ending):
@@ -85,7 +85,7 @@ def get(
 
 def _variant_name(file: File, variant: str, media_type: str) -> str:
     stem = file.name.rpartition(".")[0] or file.name
-    return f"{stem}.{variant}{purposes.ENDINGS.get(media_type, ('',))[0]}"
+    return f"{stem}.{variant}{media.ENDINGS.get(media_type, ('',))[0]}"
 
 
 def _find(client: Client, which: str, *, as_json: bool) -> File:

@@ -17,7 +17,7 @@ from scripts.pulse.problems import NotAStudio, Problem, StudioAway
 from scripts.pulse.screen import harmless, note
 from scripts.pulse.sources import Source
 from scripts.pulse.words import Words
-from workers.files import purposes
+from workers import media
 
 
 @click.command("put", cls=Command)
@@ -25,7 +25,7 @@ from workers.files import purposes
 @click.option("--folder", default="", metavar="FOLDER", help="Where to keep them, such as trips/2026.")
 @click.option(
     "--purpose",
-    type=click.Choice(list(purposes.PURPOSES)),
+    type=click.Choice(list(media.PURPOSES)),
     help="What they are for; where it is not said, `clip` for sound and film and `attachment` for all else.",
 )
 @click.option("--name", metavar="NAME", help="What to call the file; its own name otherwise. Needed for stdin.")

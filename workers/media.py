@@ -55,3 +55,9 @@ def media_type_of(name: str) -> str | None:
     """Return the media type that a file's name ends like; None where it is none of ours."""
     lowered = name.lower()
     return next((media for media, endings in ENDINGS.items() if lowered.endswith(endings)), None)
+
+
+def named(name: str, media_type: str) -> str:
+    """Return the name under which a file is served: one that ends like another type gets its own type's ending."""
+    endings = ENDINGS[media_type]
+    return name if name.lower().endswith(endings) else name + endings[0]

@@ -1,0 +1,119 @@
+"""Verdicts: a scanned file is kept or rejected, once; whoever comes second finds it decided."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from infra.errors import PulseError
+from infra.ground import Ground
+from infra.models import Document, File, Variant
+from quotas import ledger
+from workers.files import discards
+from workers.files.uploads import METER, quarantine_key
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """One object that a file is to consist of: where it lies now, and what it is. `sha256` is in hexadecimal."""
+
+    name: str
+    path: Path
+    sha256: str
+    size_bytes: int
+    media_type: str
+    width: int | None = None
+    height: int | None = None
+
+
+async def undecided(ground: Ground, account_id: UUID, file_id: UUID) -> File | None:
+    """Return a file that waits for its verdict; None when it has one, or was deleted."""
+    query = select(File).where(File.id == file_id, File.account_id == account_id, File.state == "scanning")
+    async with ground.database.begin() as session:
+        return await session.scalar(query)
+
+
+async def keep(ground: Ground, file: File, parts: Sequence[Part], facts: Document) -> str:
+    """Put the parts of a file into the store and make it ready, with the room that it takes settled.
+
+    Returns the state that the file is in then: another verdict may have come first, or the file be gone ("deleted").
+    """
+    keys = {f"{file.account_id}/{part.sha256}": part for part in parts}
+    while True:
+        async with ground.database.begin() as session:
+            until = discards.now() + discards.ON_ITS_WAY
+            await discards.note(session, "assets", list(keys), until=until)
+        for key, part in keys.items():
+            await ground.storage.put("assets", key, part.path)
+        async with ground.database.begin() as session:
+            state = await _kept(session, ground, file, parts, facts, keys)
+        if state is not None:
+            await discards.forget(ground, file.account_id, file.id)
+            return state
+
+
+async def _kept(
+    session: AsyncSession,
+    ground: Ground,
+    asked: File,
+    parts: Sequence[Part],
+    facts: Document,
+    keys: Mapping[str, Part],
+) -> str | None:
+    """None: an object went with the last other file that had it, just now. It has to be put again."""
+    file = await session.get(File, asked.id, with_for_update=True, populate_existing=True)
+    if file is None or file.state != "scanning":
+        return "deleted" if file is None else file.state
+    await discards.lock(session, keys)
+    for key in keys:
+        if await ground.storage.size("assets", key) is None:
+            return None
+    original = next(part for part in parts if part.name == "original")
+    file.state, file.decided_at, file.facts = "ready", datetime.now(UTC), facts
+    file.sha256, file.size_bytes = bytes.fromhex(original.sha256), original.size_bytes
+    file.media_type = original.media_type
+    session.add_all(
+        Variant(
+            file_id=file.id,
+            name=part.name,
+            account_id=file.account_id,
+            sha256=bytes.fromhex(part.sha256),
+            media_type=part.media_type,
+            size_bytes=part.size_bytes,
+            width=part.width,
+            height=part.height,
+        )
+        for part in parts
+    )
+    await session.flush()
+    await discards.cross_out(session, "assets", list(keys))
+    await _leave_quarantine(session, file)
+    await ledger.settle(session, {file.id: {METER: original.size_bytes}})
+    return "ready"
+
+
+async def reject(ground: Ground, account_id: UUID, file_id: UUID, error: Document) -> str:
+    """Reject a file for a reason, `{code, en, ar}`, and free the room; returns the state that it is in then."""
+    async with ground.database.begin() as session:
+        file = await session.get(File, file_id, with_for_update=True)
+        if file is None or file.account_id != account_id or file.state != "scanning":
+            return "deleted" if file is None else file.state
+        file.state, file.decided_at, file.error = "rejected", datetime.now(UTC), error
+        await _leave_quarantine(session, file)
+        await ledger.settle(session, {file.id: {}})
+    await discards.forget(ground, account_id, file_id)
+    return "rejected"
+
+
+async def _leave_quarantine(session: AsyncSession, file: File) -> None:
+    """Have the upload removed now and once more when none can be under way: a form of S3 can be sent twice."""
+    until = max(discards.now(), file.upload_until) + discards.ON_ITS_WAY
+    await discards.note(session, "quarantine", [quarantine_key(file.account_id, file.id)], until=until)
+
+
+def reason(error: PulseError) -> Document:
+    """Return what a rejected file's row keeps of an error."""
+    return {"code": error.code, "en": error.text("en"), "ar": error.text("ar")}

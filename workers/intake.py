@@ -1,0 +1,79 @@
+"""Brings uploads to their scan: the one place that knows both files and the kind of job that judges them."""
+
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+
+from infra.errors import PulseError
+from infra.ground import Ground
+from infra.models import LIVE, Account, File, Job
+from workers import files
+from workers.desk import Desk
+from workers.lifecycle import Submission
+from workers.scan.spec import Scan, ScanInput
+
+log = structlog.stdlib.get_logger()
+
+_AT_ONCE = 200
+
+
+class ScanBrokenOff(PulseError):
+    """The file's scan was cancelled. Upload the file again."""
+
+    ar = "أُلغي فحص الملف. ارفعه من جديد."
+
+
+async def complete(ground: Ground, desk: Desk, account: Account, file_id: UUID) -> File:
+    """Take an upload as complete and have it scanned; asked again, the answer is how the file stands.
+
+    Raises what `files.arrive` does.
+    """
+    file = await files.arrive(ground, account.id, file_id)
+    if file.state == "scanning" and file.job_id is None:
+        return await scan(ground, desk, account, file)
+    return file
+
+
+async def scan(ground: Ground, desk: Desk, account: Account, file: File) -> File:
+    """Submit the scan of a file, once; where that cannot be done now, the tender will."""
+    # No caller can send such a key: theirs are ASCII.
+    asked = Submission(account=account, request=Scan(input=ScanInput(file=file.id)), idempotency_key=f"مسح:{file.id}")
+    try:
+        submitted = await desk.submit(asked)
+    except PulseError as error:
+        log.warning("a scan is not submitted yet", file=str(file.id), reason=error.code)
+        return file
+    async with ground.database.begin() as session:
+        kept = await session.get(File, file.id, with_for_update=True)
+        if kept is None:
+            return file
+        kept.job_id = submitted.job.id
+        return kept
+
+
+async def tend(ground: Ground, desk: Desk) -> None:
+    """Submit the scans that were not, decide on files whose scan broke off, give up late uploads, and clear up."""
+    await _submit_missing(ground, desk)
+    await _reject_broken(ground)
+    await files.expire(ground)
+    await files.clear(ground)
+
+
+async def _submit_missing(ground: Ground, desk: Desk) -> None:
+    waiting = select(File, Account).join(Account, Account.id == File.account_id)
+    waiting = waiting.where(File.decided_at.is_(None), File.state == "scanning", File.job_id.is_(None))
+    async with ground.database.begin() as session:
+        found = (await session.execute(waiting.order_by(File.id).limit(_AT_ONCE))).all()
+    for file, account in found:
+        await scan(ground, desk, account, file)
+
+
+async def _reject_broken(ground: Ground) -> None:
+    """A scan that failed for good, or was cancelled, has decided nothing."""
+    broken = select(File.account_id, File.id, Job.error).join(Job, Job.id == File.job_id)
+    broken = broken.where(File.decided_at.is_(None), File.state == "scanning", Job.state.not_in(LIVE))
+    async with ground.database.begin() as session:
+        found = (await session.execute(broken.order_by(File.id).limit(_AT_ONCE))).all()
+    for account_id, file_id, error in found:
+        await files.reject(ground, account_id, file_id, error or files.reason(ScanBrokenOff()))

@@ -94,7 +94,8 @@ async def ready(settings: Settings, times: int) -> dict[str, object]:
 
 
 def _photo() -> bytes:
-    noise = Image.effect_noise((1000, 750), 60).resize((4000, 3000), Image.Resampling.BICUBIC).convert("RGB")
+    small = Image.effect_noise((1000, 750), 60)
+    noise = small.resize((4000, 3000)).convert("RGB")  # pyright: ignore[reportUnknownMemberType]
     buffer = io.BytesIO()
     noise.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

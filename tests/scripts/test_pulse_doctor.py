@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from infra.settings import Settings
 from scripts.pulse.doctor import machine
 from tests.scripts.conftest import Pulse
 from tests.scripts.stand_in import Refusal, StandIn
-from workers import tend
+from workers import pools, tend
 
 NEEDED = ["PostgreSQL", "Redis", "API", "workers", "tender", "model server"]
 
@@ -74,12 +75,13 @@ def test_sound_servers_are_ok_with_their_versions(operator: Pulse) -> None:
 def test_an_api_that_is_ready_and_workers_that_live_are_ok(operator: Pulse, api: StandIn, settings: Settings) -> None:
     api.answers["/readyz"] = {"status": "ready"}
     with Redis.from_url(embedded.redis_url(settings)) as redis:  # pyright: ignore[reportUnknownMemberType]
-        redis.set("arq:queue:chat:health-check", "alive", ex=60)
+        for pool in pools.POOLS:
+            redis.set(f"arq:queue:{pool}:health-check", "alive", ex=60)
         redis.set(tend.ALIVE, 1, ex=60)
     done = operator("doctor")
     assert done.exit_code == 0, done.stdout
     assert f"ready at {api.url}" in done.stdout
-    assert "alive: chat" in done.stdout
+    assert "alive: chat, scan" in done.stdout
     assert "tender  " in done.stdout
 
 
@@ -133,3 +135,12 @@ def test_a_queue_that_forgets_is_warned_of(operator: Pulse, settings: Settings) 
 
 def test_the_machine_is_looked_at_without_a_single_server() -> None:
     assert [finding.name for finding in machine.check()] == ["Python", "Arabic font", "libfribidi", "ffmpeg"]
+
+
+def test_a_file_store_and_a_scanner_that_are_away_are_told(operator: Pulse, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    found = checks(operator, PULSE_FILES_DIR=str(tmp_path / "file"), PULSE_CLAMAV="tcp://127.0.0.1:9")
+    assert (found["file store"]["state"], found["ClamAV"]["state"]) == ("failed", "failed")
+    assert str(tmp_path / "file") in found["file store"]["advice"]
+    assert "PULSE_CLAMAV" in found["ClamAV"]["advice"]
+    assert checks(operator)["file store"]["state"] == "ok"

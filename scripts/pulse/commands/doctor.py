@@ -10,7 +10,7 @@ from rich.text import Text
 from infra import settings as config
 from infra.errors import PulseError
 from scripts.pulse.command import Command, json_option
-from scripts.pulse.doctor import machine, servers, studio
+from scripts.pulse.doctor import machine, servers, store, studio
 from scripts.pulse.doctor.finding import Finding, failed, ok
 from scripts.pulse.lines import write
 from scripts.pulse.screen import harmless
@@ -24,9 +24,10 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("f
 def command(ctx: click.Context, *, as_json: bool) -> None:
     """Check this machine and the studio on it, and say what to do about what is wrong.
 
-    Looks at Python, the settings, PostgreSQL (with its migrations, partitions and ledger), Redis or Valkey, the API,
-    the workers, the model, and at fonts and libraries that Arabic documents, pictures and videos need. It changes
-    nothing, and works also while the studio is down. Exit codes: 0 when nothing failed, warnings allowed; 1 otherwise.
+    Looks at Python, the settings, PostgreSQL (with its migrations, partitions and ledger), Redis or Valkey, the file
+    store and ClamAV, the API, the workers, the model, and at fonts and libraries that Arabic documents, pictures and
+    videos need. It changes nothing, and works also while the studio is down. Exit codes: 0 when nothing failed, warnings
+    allowed; 1 otherwise.
 
     \b
     Examples:
@@ -46,7 +47,7 @@ async def _examine() -> list[Finding]:
     findings = machine.check()
     try:
         settings = config.load()
-        parts = await asyncio.gather(servers.check(settings), studio.check(settings))
+        parts = await asyncio.gather(servers.check(settings), store.check(settings), studio.check(settings))
     except PulseError as error:  # an address that cannot be read
         return [*findings, failed("settings", str(error), "correct or unset it; docs/settings.md has them all")]
     findings.append(ok("settings", f"{settings.env}, data in {settings.folder}"))

@@ -396,12 +396,13 @@ async def content(
     id: FromPath[str],  # noqa: A002 (the name in the path)
     account: NamedDependency[Account],
     ground: NamedDependency[Ground],
-) -> Response[None]:
+) -> Response[str]:
     """Lead to a signed link, which serves the bytes, in ranges where asked, as an attachment."""
     last = request.url.path.rpartition("/")[2]
     link = await files.link(ground, account.id, file_id(id), "original" if last == "content" else last)
     # Not a Redirect: that would quote again what is quoted and signed.
-    return Response(None, headers={"Location": link.url, "Cache-Control": "no-store"})
+    headers = {"Location": link.url, "Cache-Control": "no-store"}
+    return Response("", headers=headers, media_type="text/plain")
 
 
 @get("/{id:str}/link", summary="Link to a file")

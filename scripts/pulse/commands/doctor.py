@@ -26,8 +26,8 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 
     Looks at Python, the settings, PostgreSQL (with its migrations, partitions and ledger), Redis or Valkey, the file
     store and ClamAV, the API, the workers, the model, and at fonts and libraries that Arabic documents, pictures and
-    videos need. It changes nothing, and works also while the studio is down. Exit codes: 0 when nothing failed, warnings
-    allowed; 1 otherwise.
+    videos need. It changes nothing, and works also while the studio is down. Exit codes: 0 when nothing failed (there
+    may be warnings), 1 otherwise.
 
     \b
     Examples:

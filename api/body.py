@@ -169,7 +169,7 @@ async def read[T](request: Request[Any, Any, Any], specs: Mapping[str, type[T]])
     _expect_json(request)
     body = await request.body()
     # The kind first: msgspec would not ask for the tag while there is only one kind to choose from.
-    kind = _decoded(body, _Kind).kind
+    kind = _parsed(body, _Kind).kind
     if kind not in specs:
         raise UnknownKind(field="kind", value=kind, known=", ".join(specs))
     return _decoded(body, specs[kind])
@@ -195,8 +195,16 @@ def _expect_json(request: Request[Any, Any, Any]) -> None:
 
 
 def _decoded[T](body: bytes, shape: type[T]) -> T:
+    decoded = _parsed(body, shape)
+    # Almost no body has this escape, so almost none is walked.
+    if b"\\u0000" in body and (unfit := _first_unfit(body)) is not None:
+        raise unfit
+    return decoded
+
+
+def _parsed[T](body: bytes, shape: type[T]) -> T:
     try:
-        decoded = msgspec.json.decode(body, type=shape)
+        return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise _fact(str(error)) from None
     except RecursionError:
@@ -204,10 +212,6 @@ def _decoded[T](body: bytes, shape: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # msgspec calls a lone surrogate malformed JSON; the standard library reads it, so that it can be named.
         raise _first_unfit(body) or MalformedJson from None
-    # Almost no body has this escape, so almost none is walked.
-    if b"\\u0000" in body and (unfit := _first_unfit(body)) is not None:
-        raise unfit
-    return decoded
 
 
 def _fact(message: str) -> PulseError:

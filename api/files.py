@@ -333,6 +333,8 @@ async def page(
 ) -> FilesAnswer:
     """Return the account's files, newest first."""
     most = paging.limit_of(limit)
+    if purpose is not None:
+        files.check_purpose(purpose)
     wanted = Wanted(state=paging.state_of(only_state, FILE_STATES), purpose=purpose, folder=folder, text=q)
     async with ground.database.begin() as session:
         found = await files.page(session, account.id, wanted, before=paging.before(cursor), limit=most + 1)

@@ -24,6 +24,7 @@ from infra.storage import ObjectNotFound, StorageUnavailable, UploadReplayed
 from infra.storage.disposition import attachment
 from infra.storage.local import LocalStorage, Reading
 from infra.storage.signing import Shown
+from workers.files import LONGEST_UPLOAD_S, UploadExpired
 
 log = structlog.stdlib.get_logger()
 
@@ -43,7 +44,14 @@ async def upload(
     admission = store.admit(posted.fields)
     if not await awaited(admission.key):
         raise UploadReplayed
-    await store.take(admission, posted.file)
+    try:
+        async with asyncio.timeout(LONGEST_UPLOAD_S):
+            await store.take(admission, posted.file)
+    except TimeoutError as error:
+        raise UploadExpired from error
+    if not await awaited(admission.key):  # it was deleted while it came
+        await store.delete("quarantine", admission.key)
+        raise UploadReplayed
 
 
 @route("/assets/{owner:str}/{name:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD])

@@ -262,9 +262,10 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
 
 
 #: Ends holds, as parts of a larger statement: before them it has `over(holder_id, used)`, `used` a JSON object of units
-#: per meter (or NULL); after them, `charges(holder_id, charged)` says what each of those that had a hold was
-#: charged per meter. What exceeds a hold is overage. The new counts are made from the locked rows alone: PostgreSQL
-#: would check a balance against the snapshot's older counts otherwise, and refuse what fits.
+#: per meter (or NULL); after them, `charges(holder_id, charged)` says what each of those that had a hold was charged.
+#: What exceeds a hold is overage. A level meter that is below a threshold again warns anew. The new counts are made
+#: from the locked rows alone: PostgreSQL would check a balance against the snapshot's older counts otherwise, and
+#: refuse what fits.
 SETTLING = """
     open_holds AS MATERIALIZED (
         SELECT h.holder_id, h.meter, h.account_id, h.balance_id, h.units, w.wanted, least(w.wanted, h.units) AS taken
@@ -275,11 +276,15 @@ SETTLING = """
         SELECT balance_id, sum(units) AS units, sum(taken) AS taken, sum(wanted - taken) AS overage
         FROM open_holds GROUP BY balance_id
     ), locked_balances AS MATERIALIZED (
-        SELECT id, held, used, overage FROM balances WHERE id IN (SELECT balance_id FROM sums)
-        ORDER BY id FOR NO KEY UPDATE
+        SELECT id, granted, held, used, overage, period_end IS NULL AS is_level FROM balances
+        WHERE id IN (SELECT balance_id FROM sums) ORDER BY id FOR NO KEY UPDATE
     ), moving AS (
         UPDATE balances b
-        SET held = l.held - s.units, used = l.used + s.taken, overage = l.overage + s.overage
+        SET held = l.held - s.units, used = l.used + s.taken, overage = l.overage + s.overage,
+            warned_at = CASE WHEN l.is_level AND (l.held - s.units + l.used + s.taken) * 100 < l.granted * 80
+                             THEN NULL ELSE b.warned_at END,
+            stopped_at = CASE WHEN l.is_level AND l.held - s.units + l.used + s.taken < l.granted
+                              THEN NULL ELSE b.stopped_at END
         FROM locked_balances l JOIN sums s ON s.balance_id = l.id
         WHERE b.id = l.id
     ), resolving AS (

@@ -54,13 +54,15 @@ async def scan(ground: Ground, desk: Desk, account: Account, file: File) -> File
 
 async def tend(ground: Ground, desk: Desk) -> None:
     """Submit the scans that were not, decide on files whose scan broke off, give up late uploads, and clear up."""
-    await _submit_missing(ground, desk)
-    await _reject_broken(ground)
+    await submit_missing(ground, desk)
+    await reject_broken(ground)
     await files.expire(ground)
-    await files.clear(ground)
+    while await files.clear(ground) == files.MOST_AT_ONCE:
+        pass
 
 
-async def _submit_missing(ground: Ground, desk: Desk) -> None:
+async def submit_missing(ground: Ground, desk: Desk) -> None:
+    """Submit the scans of files that have come and have none."""
     waiting = select(File, Account).join(Account, Account.id == File.account_id)
     waiting = waiting.where(File.decided_at.is_(None), File.state == "scanning", File.job_id.is_(None))
     async with ground.database.begin() as session:
@@ -69,8 +71,8 @@ async def _submit_missing(ground: Ground, desk: Desk) -> None:
         await scan(ground, desk, account, file)
 
 
-async def _reject_broken(ground: Ground) -> None:
-    """A scan that failed for good, or was cancelled, has decided nothing."""
+async def reject_broken(ground: Ground) -> None:
+    """Reject the files whose scan failed for good, or was cancelled: it has decided nothing."""
     broken = select(File.account_id, File.id, Job.error).join(Job, Job.id == File.job_id)
     broken = broken.where(File.decided_at.is_(None), File.state == "scanning", Job.state.not_in(LIVE))
     async with ground.database.begin() as session:

@@ -18,7 +18,7 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Job
 from infra.storage import StorageUnavailable
-from workers import control, intake, lifecycle, pools
+from workers import control, files, intake, lifecycle, pools
 from workers.desk import Desk
 
 log = structlog.stdlib.get_logger()
@@ -50,17 +50,37 @@ class Round(Struct, kw_only=True):
 
 async def tend(ground: Ground) -> None:
     """Do rounds for ever. Nothing ends them: what cannot be mended now may be in the next round."""
+    async with asyncio.TaskGroup() as rounds:  # apart: a file store that hangs keeps no job waiting
+        rounds.create_task(_tend_jobs(ground))
+        rounds.create_task(_tend_files(ground))
+
+
+async def _tend_files(ground: Ground) -> None:
+    clock = asyncio.get_running_loop().time
+    tidied_at, desk = -_HOUSEKEEPING_EVERY_S, Desk(ground)
+    while True:
+        if clock() - tidied_at >= _HOUSEKEEPING_EVERY_S:
+            tidied_at = clock()
+            await _try("forget old files", files.forget(ground))
+            await _try("tidy the file store", _tidy(ground))
+        await _try("tend files", intake.tend(ground, desk))
+        await asyncio.sleep(ground.settings.tend_every_s)
+
+
+async def _tidy(ground: Ground) -> None:
+    await ground.storage.tidy(older_s=_LEFT_S)
+
+
+async def _tend_jobs(ground: Ground) -> None:
     clock = asyncio.get_running_loop().time
     kept_house_at = -_HOUSEKEEPING_EVERY_S
     missing: Missing = {}
-    desk = Desk(ground)
     while True:
         if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
             kept_house_at = clock()
             await _try("keep house", keep_house(ground))
         await _try("tell the pools", control.reconcile(ground))
         await _try("reconcile", _round(ground, missing))
-        await _try("tend files", intake.tend(ground, desk))
         await _try("say that a tender lives", _live_on(ground))
         await asyncio.sleep(ground.settings.tend_every_s)
 
@@ -160,7 +180,6 @@ async def keep_house(ground: Ground) -> None:
             return
         await session.execute(text("SET LOCAL lock_timeout = '5s'"))
         await session.execute(select(func.make_partitions(_MONTHS_AHEAD)))
-    await ground.storage.tidy(older_s=_LEFT_S)
     async with ground.database.begin() as session:  # apart: what keys there are keeps no partition from being made
         await session.execute(text("SET LOCAL lock_timeout = '5s'"))
         await lifecycle.forget_keys(session)

@@ -77,11 +77,16 @@ class Variant(Table):
 
 class Discard(Table):
     """An object that may lie in the store without anybody who needs it: written before the object is, or with the
-    deletion of what needed it. It stays until `until`, since an upload under way could bring the object back.
+    deletion of what needed it.
     """
 
     __tablename__ = "discards"
 
     area: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    until: Mapped[Moment] = mapped_column(index=True)
+    #: Removed from then on.
+    due: Mapped[Moment] = mapped_column(index=True)
+    #: Removed once more then, since an upload under way could bring it back.
+    until: Mapped[Moment]
+    #: Set while it is being removed: then it can neither be needed nor written down.
+    removing_since: Mapped[Moment | None]

@@ -119,10 +119,15 @@ class Buckets:
 
     def complete(self, upload: dict[str, str], parts: list[dict[str, Any]]) -> bool:
         """Make the parts an object where nothing is; returns whether it did."""
-        with _telling():
-            return _unless_there(
-                self._client.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
-            )
+        try:
+            with _telling():
+                return _unless_there(
+                    self._client.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+                )
+        except ObjectNotFound as error:  # completed before, and the answer was lost: asked again, it is not known
+            if self.size({"Bucket": upload["Bucket"], "Key": upload["Key"]}) is None:
+                raise StorageUnavailable from error
+            return True
 
     def abort(self, upload: dict[str, str]) -> None:
         """Forget an upload in parts; one that is over, or has become an object, is forgotten."""

@@ -84,6 +84,7 @@ class LocalStorage:
         self._threads = Threads(_THREADS)
         self._scratch = Scratch(folder / "tmp", self._threads)
         self._signer = Signer(secret)
+        self._coming = set[str]()
 
     async def form(self, key: str, expected: Expected, *, seconds: int) -> Form:
         """See `Storage.form`."""
@@ -117,8 +118,18 @@ class LocalStorage:
     async def _receive(
         self, key: str, chunks: AsyncIterable[bytes], most_bytes: int, expected: Expected | None
     ) -> Received:
-        if await self.size("quarantine", key) is not None:
+        # One at a time: a form that is sent a hundred times at once must not fill the disk meanwhile.
+        if key in self._coming or await self.size("quarantine", key) is not None:
             raise UploadReplayed
+        self._coming.add(key)
+        try:
+            return await self._received(key, chunks, most_bytes, expected)
+        finally:
+            self._coming.discard(key)
+
+    async def _received(
+        self, key: str, chunks: AsyncIterable[bytes], most_bytes: int, expected: Expected | None
+    ) -> Received:
         async with self._scratch.written(chunks, most_bytes=most_bytes) as draft:
             if expected is not None:
                 _compare(draft, expected)

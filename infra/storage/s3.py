@@ -27,6 +27,7 @@ from infra.storage.scratch import CHUNK_BYTES, Scratch
 from infra.storage.threads import Threads
 
 _THREADS = 8
+_SIGNING_THREADS = 2
 # Larger files go up in parts: one that fails on its way is sent again alone.
 _PART_BYTES = 8 * CHUNK_BYTES
 _MOST_IN_ONE_BYTES = 8 * _PART_BYTES
@@ -38,17 +39,18 @@ class S3Storage:
     def __init__(self, settings: Settings) -> None:
         """Prepare; the first use looks for credentials and connects."""
         self._threads = Threads(_THREADS)
+        self._signing = Threads(_SIGNING_THREADS)  # its own: no link waits for a bucket that hangs
         self.buckets = Buckets(settings, connections=_THREADS)
         self._scratch = Scratch(settings.files / "tmp", self._threads)
 
     # In a thread, both: credentials may have to be fetched over the network, and again whenever they expire.
     async def form(self, key: str, expected: Expected, *, seconds: int) -> Form:
         """See `Storage.form`."""
-        return await self._threads.do(self.buckets.form, key, expected, seconds)
+        return await self._signing.do(self.buckets.form, key, expected, seconds)
 
     async def link(self, key: str, *, filename: str, media_type: str, seconds: int) -> Link:
         """See `Storage.link`."""
-        return await self._threads.do(self.buckets.link, key, filename, media_type, seconds)
+        return await self._signing.do(self.buckets.link, key, filename, media_type, seconds)
 
     async def receive(self, key: str, chunks: AsyncIterable[bytes], *, most_bytes: int) -> Received:
         """See `Storage.receive`."""
@@ -98,6 +100,7 @@ class S3Storage:
     async def close(self) -> None:
         """See `Storage.close`."""
         self._threads.close()
+        self._signing.close()
         self.buckets.close()
 
     async def _write(self, area: Area, key: str, path: Path, sha256: str) -> bool:

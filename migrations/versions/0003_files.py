@@ -78,7 +78,9 @@ def upgrade() -> None:
         "discards",
         sa.Column("area", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("due", sa.DateTime(timezone=True), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("removing_since", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("area", "key", name=op.f("pk_discards")),
     )
-    op.create_index(op.f("ix_discards_until"), "discards", ["until"])
+    op.create_index(op.f("ix_discards_due"), "discards", ["due"])

@@ -150,6 +150,7 @@ async def test_deleting_frees_the_room_and_the_bytes(client: Client, ground: Gro
     one, same = await kept(client), await kept(client, name="نسخة.txt")
     assert await storage(ground, account) == (0, 2 * len(TEXT))
     assert (await client.delete(one["urls"]["self"])).status_code == 204
+    await intake.tend(ground, Desk(ground))
     assert (await client.get(one["urls"]["self"])).json()["code"] == "file_not_found"
     assert (await client.delete(one["urls"]["self"])).json()["code"] == "file_not_found"
     served = await download(client, same["urls"]["content"])
@@ -157,6 +158,7 @@ async def test_deleting_frees_the_room_and_the_bytes(client: Client, ground: Gro
     link = (await client.get(same["urls"]["link"])).json()
     await client.delete(same["urls"]["self"])
     assert await storage(ground, account) == (0, 0)
+    await intake.tend(ground, Desk(ground))
     async with httpx2.AsyncClient() as stranger:
         assert (await stranger.get(link["url"])).status_code == 404
     await assert_even(ground)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from api.app import create_app
+from infra import ground as grounds
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
@@ -17,6 +18,8 @@ from tests.support.chats import Client
 from tests.support.serving import free_port, serving
 from tests.support.uploads import TEXT, announce, decided, download, kept, picture, send, uploaded
 from tests.support.work import work_off, working
+from workers import intake
+from workers.desk import Desk
 
 
 @pytest.fixture
@@ -53,6 +56,8 @@ async def test_a_file_goes_past_the_api_and_comes_back_past_it(
     assert (await download(caller, file["urls"]["thumbnail"])).content[:4] == b"RIFF"
     link = (await caller.get(file["urls"]["link"])).json()["url"]
     assert (await caller.delete(file["urls"]["self"])).status_code == 204
+    async with grounds.opened(buckets) as opened:
+        await intake.tend(opened, Desk(opened))
     async with httpx2.AsyncClient() as stranger:
         assert (await stranger.get(link)).status_code in {403, 404}
     await caller.delete(answer["file"]["urls"]["self"])

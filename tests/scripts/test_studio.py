@@ -199,6 +199,8 @@ def test_it_refuses_production_by_the_name_of_the_key() -> None:
         "PULSE_REDIS_URL": "redis://x",
         "PULSE_SECRET": "s" * 32,
         "PULSE_OPENAI_API_KEY": "k",
+        "PULSE_FILES_DIR": "/srv/files",
+        "PULSE_PUBLIC_URL": "https://files.example.com",
     }
     refused = subprocess.run(
         [sys.executable, "-m", "scripts.studio"],

@@ -60,8 +60,11 @@ def there(pid: int) -> bool:
 
 def below(pid: int) -> set[int]:
     """Return a process's children, zombies and all."""
-    lists = [thread / "children" for thread in Path(f"/proc/{pid}/task").iterdir()]
-    return {int(child_pid) for each in lists for child_pid in each.read_text().split()}
+    found: set[int] = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            found |= {int(child_pid) for child_pid in (thread / "children").read_text().split()}
+    return found
 
 
 def descriptors() -> int:

@@ -4,12 +4,12 @@
     uploading -> expired
 
 Room is held when a file is announced, settled when it is ready, and freed when it is rejected, expires or is deleted.
-Locks are taken in one order: the file's row, then keys of the store (`discards.lock`), then balances.
+Locks are taken in one order: the file's row, then what may be removed from the store (by key), then balances.
 docs/decisions/0008 says why it is built like this.
 """
 
-from workers.files.announcement import NOT_KNOWN_YET, Announcement
-from workers.files.discards import clear
+from workers.files.announcement import NOT_KNOWN_YET, Announcement, check_purpose
+from workers.files.discards import MOST_AT_ONCE, clear
 from workers.files.shelf import (
     FileNotFound,
     Folder,
@@ -24,11 +24,14 @@ from workers.files.shelf import (
     variants,
 )
 from workers.files.uploads import (
+    LONGEST_UPLOAD_S,
     Announced,
+    UploadExpired,
     UploadMissing,
     announce,
     arrive,
     expire,
+    forget,
     is_awaited,
     quarantine_key,
     receive,
@@ -37,20 +40,25 @@ from workers.files.verdicts import Part, keep, reason, reject, undecided
 from workers.media import media_type_of
 
 __all__ = [
+    "LONGEST_UPLOAD_S",
+    "MOST_AT_ONCE",
     "NOT_KNOWN_YET",
     "Announced",
     "Announcement",
     "FileNotFound",
     "Folder",
     "Part",
+    "UploadExpired",
     "UploadMissing",
     "Wanted",
     "announce",
     "arrive",
+    "check_purpose",
     "clear",
     "delete",
     "expire",
     "folders",
+    "forget",
     "get",
     "is_awaited",
     "keep",

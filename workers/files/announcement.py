@@ -74,10 +74,15 @@ def checked(asked: Announcement) -> tuple[Announcement, str]:
     return kept, media_type
 
 
-def typed(purpose: str, name: str, media_type: str | None) -> str:
-    """Return the media type that a file will have; raises `UnknownPurpose` or `TypeNotTaken`."""
+def check_purpose(purpose: str) -> None:
+    """Raise `UnknownPurpose` where there is no such purpose."""
     if purpose not in PURPOSES:
         raise UnknownPurpose(field="purpose", value=purpose, known=", ".join(PURPOSES))
+
+
+def typed(purpose: str, name: str, media_type: str | None) -> str:
+    """Return the media type that a file will have; raises `UnknownPurpose` or `TypeNotTaken`."""
+    check_purpose(purpose)
     taken = PURPOSES[purpose].media_types
     # `text/plain; charset=utf-8` is text/plain: there is only one charset that is taken.
     found = (media_type or media_type_of(name) or "").partition(";")[0].strip().lower()

@@ -2,94 +2,151 @@
 
 An asset is written down here before it is put into the store, and crossed out by the transaction that makes a file of
 it. So whoever dies in between leaves nothing that is not known, and the store is never searched for what is lost.
+
+Removing takes three steps, since a store may take long and no transaction waits for it: the row says that the object is
+being removed, the object is removed, the row goes. While an object is being removed nobody can write it down again, so
+nobody puts what is just about to go.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, func, select, text
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.ground import Ground
 from infra.models import Discard, Variant
-from infra.storage import Area, StorageUnavailable
+from infra.storage import Area
 
 log = structlog.stdlib.get_logger()
 
 #: Longer than anything that is on its way into the store takes: a scan with its tries, or an upload that began in time.
 ON_ITS_WAY = timedelta(hours=1)
-_AT_ONCE = 200
-
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 7))")
-
-
-async def lock(session: AsyncSession, keys: Iterable[str]) -> None:
-    """Keep the assets of these keys from being removed until the transaction ends."""
-    for key in sorted(keys):
-        await session.execute(_LOCK, {"key": key})
-
-
-async def note(session: AsyncSession, area: Area, keys: Sequence[str], *, until: datetime) -> None:
-    """Write objects down; one that is written down already stays so for the longer of the two times."""
-    if keys:
-        noted = insert(Discard).values([{"area": area, "key": key, "until": until} for key in keys])
-        longer = func.greatest(Discard.until, noted.excluded.until)
-        await session.execute(noted.on_conflict_do_update(index_elements=["area", "key"], set_={"until": longer}))
+NOW = timedelta(0)
+#: How many are removed in one go.
+MOST_AT_ONCE = 200
+# Whoever removes is dead, if it has not come back by then: longer than a store may take for it.
+_REMOVING = timedelta(minutes=10)
+# One that cannot be removed is not in the way of the others.
+_AGAIN = timedelta(minutes=5)
+_MOST_FAILURES = 3
 
 
-async def cross_out(session: AsyncSession, area: Area, keys: Sequence[str]) -> None:
-    """Take objects off the list, because somebody needs them."""
-    await session.execute(delete(Discard).where(Discard.area == area, Discard.key.in_(keys)))
+class Due(Struct, frozen=True):
+    """An object whose time has come."""
+
+    area: Area
+    key: str
 
 
-async def clear(ground: Ground, keys: Sequence[str] | None = None) -> int:
-    """Remove what is due (of the assets `keys`, where given) and not needed; returns how many were looked at.
+async def note(
+    session: AsyncSession, area: Area, keys: Sequence[str], *, due: timedelta, until: timedelta | None = None
+) -> bool:
+    """Write objects down, to be removed from `due` on and, until `until`, once more; from now, by the database's clock.
 
-    A store that is away is left: the tender comes again.
+    What is written down already stays so for the longer of the times. Returns False, where one is being removed.
     """
-    due = select(Discard.area, Discard.key).where(Discard.until <= func.now())
-    if keys is not None:
-        due = due.where(Discard.area == "assets", Discard.key.in_(keys))
+    if not keys:
+        return True
+    rows = [{"area": area, "key": key, "due": func.now() + due, "until": func.now() + (until or due)} for key in keys]
+    noted = insert(Discard).values(sorted(rows, key=lambda row: str(row["key"])))  # one order, or two could deadlock
+    longer = noted.on_conflict_do_update(
+        index_elements=["area", "key"],
+        set_={
+            "due": func.greatest(Discard.due, noted.excluded.due),
+            "until": func.greatest(Discard.until, noted.excluded.until),
+        },
+        where=Discard.removing_since.is_(None),
+    ).returning(Discard.key)
+    return len(set(await session.scalars(longer))) == len(set(keys))
+
+
+async def cross_out(session: AsyncSession, keys: Sequence[str]) -> bool:
+    """Take assets off the list, because a file needs them; returns False where one is not there any more, or going."""
+    mine = select(Discard.key).where(Discard.area == "assets", Discard.key.in_(keys), Discard.removing_since.is_(None))
+    locked = set(await session.scalars(mine.order_by(Discard.key).with_for_update()))
+    if locked != set(keys):
+        return False
+    await session.execute(delete(Discard).where(Discard.area == "assets", Discard.key.in_(keys)))
+    return True
+
+
+async def clear(ground: Ground) -> int:
+    """Remove what is due and not needed; returns how much was removed. What cannot be removed now is left for later."""
+    stale = Discard.removing_since < func.now() - _REMOVING
+    due = select(Discard.area, Discard.key).where(
+        Discard.due <= func.now(), or_(Discard.removing_since.is_(None), stale)
+    )
     async with ground.database.begin() as session:
-        found = (await session.execute(due.order_by(Discard.until).limit(_AT_ONCE))).all()
-    for area, key in found:
-        try:
-            await _clear(ground, "assets" if area == "assets" else "quarantine", key)
-        except StorageUnavailable:
-            log.warning("an object is not removed yet: the store is away", area=area, key=key)
+        rows = (await session.execute(due.order_by(Discard.due).limit(MOST_AT_ONCE))).all()
+    removed = 0
+    failures: int = 0
+    for area, key in rows:
+        each = Due("assets" if area == "assets" else "quarantine", key)
+        if failures >= _MOST_FAILURES:
             break
-    return len(found)
+        if not await _begin(ground, each):
+            continue
+        try:
+            await ground.storage.delete(each.area, each.key)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others have their turn)
+            log.warning("an object is not removed yet", area=each.area, key=each.key, reason=repr(error))
+            failures += 1
+            await _leave(ground, each)
+        else:
+            failures = 0
+            removed += 1
+            await _end(ground, each)
+    return removed
 
 
-async def _clear(ground: Ground, area: Area, key: str) -> None:
+async def _begin(ground: Ground, each: Due) -> bool:
+    """Say that an object is being removed; False where it is needed after all, or somebody else was quicker."""
     async with ground.database.begin() as session:
-        await lock(session, [key])
-        due = select(Discard).where(Discard.area == area, Discard.key == key, Discard.until <= func.now())
-        discard = await session.scalar(due.with_for_update())
-        if discard is None:
+        row = await session.scalar(_row(each).where(Discard.due <= func.now()).with_for_update())
+        if row is None:
+            return False
+        now = await session.scalar(select(func.now()))
+        assert now is not None
+        if row.removing_since is not None and row.removing_since >= now - _REMOVING:
+            return False
+        if each.area == "assets" and await _is_needed(session, each.key):
+            await session.delete(row)
+            return False
+        row.removing_since = now
+        return True
+
+
+async def _leave(ground: Ground, each: Due) -> None:
+    async with ground.database.begin() as session:
+        later = {"removing_since": None, "due": func.now() + _AGAIN}
+        await session.execute(update(Discard).where(*_is(each)).values(**later))
+
+
+async def _end(ground: Ground, each: Due) -> None:
+    """Take a removed object off the list, or have it looked for again when its time is over."""
+    async with ground.database.begin() as session:
+        row = await session.scalar(_row(each).with_for_update())
+        if row is None:
             return
-        if area == "quarantine" or not await _is_needed(session, key):
-            await ground.storage.delete(area, key)
-        await session.delete(discard)
+        if row.until > row.due:
+            row.due, row.removing_since = row.until, None
+        else:
+            await session.delete(row)
+
+
+def _is(each: Due) -> tuple[ColumnElement[bool], ...]:
+    return Discard.area == each.area, Discard.key == each.key
+
+
+def _row(each: Due) -> Select[Discard]:
+    return select(Discard).where(*_is(each))
 
 
 async def _is_needed(session: AsyncSession, key: str) -> bool:
     account_id, _, sha256 = key.partition("/")
     named = select(Variant.file_id).where(Variant.account_id == account_id, Variant.sha256 == bytes.fromhex(sha256))
     return await session.scalar(named.limit(1)) is not None
-
-
-def now() -> datetime:
-    """Return this moment: what is noted until now is removed at once."""
-    return datetime.now(UTC)
-
-
-async def forget(ground: Ground, account_id: UUID, file_id: UUID) -> None:
-    """Remove a file's upload from quarantine, if the store can be reached; it is noted down in any case."""
-    try:
-        await ground.storage.delete("quarantine", f"{account_id}/{file_id}")
-    except StorageUnavailable:
-        log.warning("an upload is not removed yet: the store is away", file=str(file_id))

@@ -16,9 +16,9 @@ _SAME = str.maketrans({"ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه
 
 
 class InvalidFileName(PulseError):
-    """{field} must be a name of 1 to {limit} characters, without slashes, control or direction marks."""
+    """{field} must be a name of 1 to {limit} characters, that can be seen, without slashes or controls."""
 
-    ar = "يجب أن يكون {field} اسمًا من محرف إلى {limit} محرفًا، بلا شرطة مائلة ولا محارف تحكم ولا علامات اتجاه."
+    ar = "يجب أن يكون {field} اسمًا مرئيًّا من محرف إلى {limit} محرفًا، بلا شرطة مائلة ولا محارف تحكم."
     status = 400
 
 
@@ -30,7 +30,9 @@ class InvalidFolder(PulseError):
 
 
 def _is_name(name: str) -> bool:
-    return 1 <= len(name) <= _LONGEST and name not in {".", ".."} and not _UNFIT.search(name)
+    if not 1 <= len(name) <= _LONGEST or name in {".", ".."} or _UNFIT.search(name):
+        return False
+    return any(unicodedata.category(letter)[0] not in "CZM" for letter in name)
 
 
 def checked(name: str, *, field: str) -> str:

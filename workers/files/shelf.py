@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import func, or_, select
+from sqlalchemy import false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.errors import PulseError
@@ -15,6 +15,10 @@ from infra.storage import Link
 from quotas import ledger
 from workers.files import discards, names
 from workers.media import ENDINGS, named
+
+_VARIANTS = ("original", "thumbnail", "poster")
+_LONGEST_SEARCH = 200
+_MOST_WORDS = 16
 
 
 class FileNotFound(PulseError):
@@ -43,6 +47,13 @@ class FolderNotFound(PulseError):
 
     ar = "{field}: لا يوجد مجلد باسم {value!r}."
     status = 404
+
+
+class InvalidSearch(PulseError):
+    """{field} may have {limit} characters and {words} words at most, and no U+0000."""
+
+    ar = "الحد الأقصى لطول {field} هو {limit} محرفًا و{words} كلمة، ومن دون U+0000."
+    status = 400
 
 
 class FolderInsideItself(PulseError):
@@ -100,14 +111,25 @@ async def page(
         query = query.where(File.purpose == wanted.purpose)
     if wanted.folder is not None:
         query = query.where(File.folder == names.checked_folder(wanted.folder, field="folder"))
-    for word in names.searched(wanted.text or "").split():
-        query = query.where(File.searched.contains(word, autoescape=True))
+    if wanted.text is not None:
+        words = _words(wanted.text)
+        query = query.where(*(File.searched.contains(word, autoescape=True) for word in words) if words else [false()])
     return list(await session.scalars(query.order_by(File.id.desc()).limit(limit)))
+
+
+def _words(text: str) -> set[str]:
+    """Return what has to be in a name; raises `InvalidSearch`."""
+    words = set(names.searched(text).split())
+    if len(text) > _LONGEST_SEARCH or len(words) > _MOST_WORDS or "\0" in text:
+        raise InvalidSearch(field="q", limit=_LONGEST_SEARCH, words=_MOST_WORDS)
+    return words
 
 
 async def folders(session: AsyncSession, account_id: UUID) -> list[Folder]:
     """Return the folders in which the account's files lie, by name; the top is empty."""
-    query = select(File.folder, func.count(), func.sum(File.size_bytes)).where(File.account_id == account_id)
+    query = select(File.folder, func.count(), func.sum(File.size_bytes)).where(
+        File.account_id == account_id, File.state.not_in(("rejected", "expired"))
+    )
     rows = await session.execute(query.group_by(File.folder).order_by(File.folder))
     return [Folder(folder=folder, files=count, size_bytes=int(size)) for folder, count, size in rows]
 
@@ -128,10 +150,13 @@ async def rename(
 async def move(session: AsyncSession, account_id: UUID, folder: str, to: str) -> int:
     """Move a folder with all that is below it; returns how many files went along."""
     folder, to = names.checked_folder(folder, field="folder"), names.checked_folder(to, field="to")
-    if not folder or to == folder or to.startswith(f"{folder}/"):
+    if not folder:
+        raise FolderNotFound(field="folder", value="")
+    if to == folder or to.startswith(f"{folder}/"):
         raise FolderInsideItself(field="to")
     inside = or_(File.folder == folder, File.folder.startswith(f"{folder}/", autoescape=True))
-    found = list(await session.scalars(select(File).where(File.account_id == account_id, inside).with_for_update()))
+    query = select(File).where(File.account_id == account_id, inside).order_by(File.id)
+    found = list(await session.scalars(query.with_for_update()))
     if not found:
         raise FolderNotFound(field="folder", value=folder)
     moved: dict[str, str] = {}
@@ -145,23 +170,20 @@ async def move(session: AsyncSession, account_id: UUID, folder: str, to: str) ->
 
 
 async def delete(ground: Ground, account_id: UUID, file_id: UUID) -> None:
-    """Delete a file in whatever state it is: its room is free at once, its objects go when nobody else names them."""
+    """Delete a file in whatever state it is: its room is free at once; the tender removes what nobody else needs."""
     async with ground.database.begin() as session:
         file = await get(session, account_id, file_id, lock=True)
-        keys = [
-            f"{account_id}/{sha256.hex()}"
-            for sha256 in await session.scalars(select(Variant.sha256).where(Variant.file_id == file_id).distinct())
-        ]
+        query = select(Variant.sha256).where(Variant.file_id == file_id).distinct()
+        keys = [f"{account_id}/{sha256.hex()}" for sha256 in await session.scalars(query)]
+        await discards.note(session, "assets", keys, due=discards.NOW)
         if file.decided_at is None:
-            await ledger.settle(session, {file_id: {}})
             # An upload under way could still bring it back.
-            until = file.upload_until + discards.ON_ITS_WAY
-            await discards.note(session, "quarantine", [f"{account_id}/{file_id}"], until=until)
-        await ledger.release(session, [file_id])
-        await discards.note(session, "assets", keys, until=discards.now() - timedelta(seconds=1))
+            window = timedelta(seconds=ground.settings.upload_s) + discards.ON_ITS_WAY
+            await discards.note(session, "quarantine", [f"{account_id}/{file_id}"], due=discards.NOW, until=window)
+            await ledger.settle(session, {file_id: {}})
         await session.delete(file)
-    await discards.forget(ground, account_id, file_id)
-    await discards.clear(ground, keys)
+        await session.flush()
+        await ledger.release(session, [file_id])
 
 
 async def link(ground: Ground, account_id: UUID, file_id: UUID, name: str) -> Link:
@@ -169,6 +191,8 @@ async def link(ground: Ground, account_id: UUID, file_id: UUID, name: str) -> Li
 
     Raises `FileNotFound`, `FileNotReady` and `VariantNotFound`.
     """
+    if name not in _VARIANTS:
+        raise VariantNotFound(variant=name)
     async with ground.database.begin() as session:
         file = await get(session, account_id, file_id)
         variant = await session.get(Variant, (file_id, name))

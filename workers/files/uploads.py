@@ -1,25 +1,29 @@
 """Uploads: announced with room held for them, signed for, brought to the scan or given up."""
 
+import asyncio
 from collections.abc import AsyncIterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, File
-from infra.storage import Expected, Form
+from infra.storage import Expected, Form, Received
 from infra.whole import whole
 from quotas import ledger
 from workers.files import announcement, discards, names, shelf
-from workers.files.announcement import Announcement
+from workers.files.announcement import NOT_KNOWN_YET, Announcement
 
 METER = "storage_bytes"
+#: After this an upload is broken off; one that began in time is over before its row is.
+LONGEST_UPLOAD_S = 55 * 60.0
 _AT_ONCE = 200
+_KEEP_REASONS = timedelta(days=7)
 
 
 class TooManyUploads(PulseError):
@@ -41,6 +45,13 @@ class UploadMissing(PulseError):
 
     ar = "لم يُرفع شيء لهذا الملف بعد."
     status = 409
+
+
+class EmptyFile(PulseError):
+    """{field} is empty."""
+
+    ar = "{field} فارغ."
+    status = 400
 
 
 class UploadExpired(PulseError):
@@ -86,6 +97,9 @@ async def announce(ground: Ground, account: Account, asked: Announcement) -> Ann
         created_at=datetime.now(UTC),
         upload_until=until,
     )
+    key = quarantine_key(account.id, file.id)
+    expected = Expected(size_bytes=kept.size_bytes, media_type=media_type, sha256=kept.sha256)
+    form = await ground.storage.form(key, expected, seconds=ground.settings.upload_s)
     async with ground.database.begin() as session:
         # Whoever has the account's storage balance counts alone: two at once cannot both be the last that fits.
         drawing = await ledger.lock(session, [(account, METER)])
@@ -93,14 +107,14 @@ async def announce(ground: Ground, account: Account, asked: Announcement) -> Ann
         crossings = drawing.hold(account.id, file.id, {METER: kept.size_bytes})
         await drawing.write(session)
         session.add(file)
-    expected = Expected(size_bytes=kept.size_bytes, media_type=media_type, sha256=kept.sha256)
-    form = await ground.storage.form(quarantine_key(account.id, file.id), expected, seconds=ground.settings.upload_s)
     quota = {METER: drawing.standing(account.id, METER)}
     return Announced(file=file, form=form, quota=quota, crossings=crossings)
 
 
 async def _check_room(session: AsyncSession, ground: Ground, account_id: UUID) -> None:
-    counted = select(func.count(), func.count().filter(File.state == "uploading")).where(File.account_id == account_id)
+    there = File.state.not_in(("rejected", "expired"))
+    counted = select(func.count(), func.count().filter(File.state == "uploading"))
+    counted = counted.where(File.account_id == account_id, there)
     kept, pending = (await session.execute(counted)).one()
     if pending >= ground.settings.pending_uploads:
         raise TooManyUploads(limit=ground.settings.pending_uploads)
@@ -115,21 +129,30 @@ async def receive(ground: Ground, account: Account, asked: Announcement, chunks:
     """
     announced = await announce(ground, account, asked)
     file = announced.file
+    key = quarantine_key(account.id, file.id)
     try:
-        received = await ground.storage.receive(
-            quarantine_key(account.id, file.id), chunks, most_bytes=asked.size_bytes
-        )
+        async with asyncio.timeout(LONGEST_UPLOAD_S):
+            received = await ground.storage.receive(key, chunks, most_bytes=asked.size_bytes)
+        file = await _received(ground, account.id, file.id, received)
+    except TimeoutError as error:
+        await shelf.delete(ground, account.id, file.id)
+        raise UploadExpired from error
     except BaseException:
         await whole(shelf.delete(ground, account.id, file.id))
         raise
-    if received.size_bytes == 0:
-        await shelf.delete(ground, account.id, file.id)
-        raise UploadMissing
+    return Announced(file=file, form=announced.form, quota=announced.quota, crossings=announced.crossings)
+
+
+async def _received(ground: Ground, account_id: UUID, file_id: UUID, received: Received) -> File:
     async with ground.database.begin() as session:
-        file = await shelf.get(session, account.id, file.id, lock=True)
+        file = await shelf.get(session, account_id, file_id, lock=True)
+        if received.size_bytes == 0:
+            raise EmptyFile(field="file")
+        if file.state != "uploading":  # it took so long that it was given up
+            raise UploadExpired
         file.size_bytes, file.declared_sha256 = received.size_bytes, bytes.fromhex(received.sha256)
         file.state = "scanning"
-    return Announced(file=file, form=announced.form, quota=announced.quota, crossings=announced.crossings)
+        return file
 
 
 async def arrive(ground: Ground, account_id: UUID, file_id: UUID) -> File:
@@ -141,6 +164,8 @@ async def arrive(ground: Ground, account_id: UUID, file_id: UUID) -> File:
         file = await shelf.get(session, account_id, file_id)
     if file.state != "uploading":
         return file
+    if file.declared_sha256 == bytes.fromhex(NOT_KNOWN_YET):  # it comes in one request, which completes it
+        raise UploadMissing
     if await ground.storage.size("quarantine", quarantine_key(account_id, file_id)) is None:
         raise UploadExpired if file.upload_until < datetime.now(UTC) else UploadMissing
     async with ground.database.begin() as session:
@@ -173,5 +198,12 @@ async def expire(ground: Ground) -> int:
         await session.flush()
         await ledger.settle(session, {file.id: {} for file in found})
         keys = [quarantine_key(file.account_id, file.id) for file in found]
-        await discards.note(session, "quarantine", keys, until=discards.now())
+        await discards.note(session, "quarantine", keys, due=discards.NOW, until=discards.ON_ITS_WAY)
     return len(found)
+
+
+async def forget(ground: Ground) -> None:
+    """Delete the rows of files that were rejected or expired a week ago."""
+    old = File.decided_at < func.now() - _KEEP_REASONS
+    async with ground.database.begin() as session:
+        await session.execute(delete(File).where(File.state.in_(("rejected", "expired")), old))

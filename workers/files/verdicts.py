@@ -1,10 +1,12 @@
 """Verdicts: a scanned file is kept or rejected, once; whoever comes second finds it decided."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import structlog
 from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +17,10 @@ from infra.models import Document, File, Variant
 from quotas import ledger
 from workers.files import discards
 from workers.files.uploads import METER, quarantine_key
+
+log = structlog.stdlib.get_logger()
+
+_AGAIN_S = 0.5
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -44,33 +50,29 @@ async def keep(ground: Ground, file: File, parts: Sequence[Part], facts: Documen
     keys = {f"{file.account_id}/{part.sha256}": part for part in parts}
     while True:
         async with ground.database.begin() as session:
-            until = discards.now() + discards.ON_ITS_WAY
-            await discards.note(session, "assets", list(keys), until=until)
-        for key, part in keys.items():
-            await ground.storage.put("assets", key, part.path)
-        async with ground.database.begin() as session:
-            state = await _kept(session, ground, file, parts, facts, keys)
-        if state is not None:
-            await discards.forget(ground, file.account_id, file.id)
-            return state
+            noted = await discards.note(session, "assets", list(keys), due=discards.ON_ITS_WAY)
+        if noted:
+            for key, part in keys.items():
+                await ground.storage.put("assets", key, part.path)
+            async with ground.database.begin() as session:
+                state = await _kept(session, file, parts, facts, list(keys))
+            if state is not None:
+                await _forget(ground, file.account_id, file.id)
+                return state
+        # Equal bytes are just being removed, or were just kept for another file: in a moment it is decided.
+        log.info("an asset is put again", file=str(file.id))
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _kept(
-    session: AsyncSession,
-    ground: Ground,
-    asked: File,
-    parts: Sequence[Part],
-    facts: Document,
-    keys: Mapping[str, Part],
+    session: AsyncSession, asked: File, parts: Sequence[Part], facts: Document, keys: Sequence[str]
 ) -> str | None:
-    """None: an object went with the last other file that had it, just now. It has to be put again."""
+    """None: somebody else has crossed an object out meanwhile, so nothing has kept it from being removed since."""
     file = await session.get(File, asked.id, with_for_update=True, populate_existing=True)
     if file is None or file.state != "scanning":
         return "deleted" if file is None else file.state
-    await discards.lock(session, keys)
-    for key in keys:
-        if await ground.storage.size("assets", key) is None:
-            return None
+    if not await discards.cross_out(session, keys):
+        return None
     original = next(part for part in parts if part.name == "original")
     file.state, file.decided_at, file.facts = "ready", datetime.now(UTC), facts
     file.sha256, file.size_bytes = bytes.fromhex(original.sha256), original.size_bytes
@@ -89,14 +91,16 @@ async def _kept(
         for part in parts
     )
     await session.flush()
-    await discards.cross_out(session, "assets", list(keys))
     await _leave_quarantine(session, file)
     await ledger.settle(session, {file.id: {METER: original.size_bytes}})
     return "ready"
 
 
 async def reject(ground: Ground, account_id: UUID, file_id: UUID, error: Document) -> str:
-    """Reject a file for a reason, `{code, en, ar}`, and free the room; returns the state that it is in then."""
+    """Reject a file for a reason, `{code, en, ar}`, and free the room; returns the state that it is in then.
+
+    The tender removes its upload.
+    """
     async with ground.database.begin() as session:
         file = await session.get(File, file_id, with_for_update=True)
         if file is None or file.account_id != account_id or file.state != "scanning":
@@ -104,14 +108,22 @@ async def reject(ground: Ground, account_id: UUID, file_id: UUID, error: Documen
         file.state, file.decided_at, file.error = "rejected", datetime.now(UTC), error
         await _leave_quarantine(session, file)
         await ledger.settle(session, {file.id: {}})
-    await discards.forget(ground, account_id, file_id)
     return "rejected"
 
 
 async def _leave_quarantine(session: AsyncSession, file: File) -> None:
     """Have the upload removed now and once more when none can be under way: a form of S3 can be sent twice."""
-    until = max(discards.now(), file.upload_until) + discards.ON_ITS_WAY
-    await discards.note(session, "quarantine", [quarantine_key(file.account_id, file.id)], until=until)
+    window = max(file.upload_until - datetime.now(UTC), discards.NOW) + discards.ON_ITS_WAY
+    key = quarantine_key(file.account_id, file.id)
+    await discards.note(session, "quarantine", [key], due=discards.NOW, until=window)
+
+
+async def _forget(ground: Ground, account_id: UUID, file_id: UUID) -> None:
+    """Remove an upload at once, if that can be done; it is written down in any case."""
+    try:
+        await ground.storage.delete("quarantine", quarantine_key(account_id, file_id))
+    except Exception as error:  # noqa: BLE001 (the verdict stands, whatever the store says)
+        log.warning("an upload is not removed yet", file=str(file_id), reason=repr(error))
 
 
 def reason(error: PulseError) -> Document:

@@ -37,7 +37,7 @@ async def make(request: Scan, run: Run) -> Made:
         return Made(result={"file": str(file_id), "state": "decided before"}, used={})
     try:
         state = await _judge(file, run)
-    except (FileRefused, ObjectNotFound) as refusal:
+    except FileRefused as refusal:
         state = await files.reject(ground, account_id, file_id, files.reason(refusal))
     return Made(result={"file": str(file_id), "state": state}, used={})
 
@@ -45,6 +45,8 @@ async def make(request: Scan, run: Run) -> Made:
 async def _judge(file: File, run: Run) -> str:
     """Return the file's state; raises the fact for which it is rejected."""
     key = files.quarantine_key(file.account_id, file.id)
+    if await run.ground.storage.size("quarantine", key) is None:
+        return await files.reject(run.ground, file.account_id, file.id, files.reason(ObjectNotFound()))
     with tempfile.TemporaryDirectory(prefix="pulse-scan-") as folder:
         async with run.ground.storage.opened("quarantine", key) as path:
             await run.say(events.Progress(done=1, total=_STEPS, stage="viruses"))

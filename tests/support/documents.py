@@ -190,6 +190,25 @@ def parts(media_type: str) -> dict[str, str | bytes]:
     }
 
 
+def written(*runs: str) -> dict[str, str | bytes]:
+    """Return the part of a text document with these runs in it."""
+    name, _ = _MAIN[DOCX]
+    text = "".join(f"<w:r>{run}</w:r>" for run in runs)
+    space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    return {name: f'<w:document xmlns:w="{space}"><w:body><w:p>{text}</w:p></w:body></w:document>'}
+
+
+def field(*codes: str, shown: str = "1") -> list[str]:
+    """Return the runs of a field, whose code may be cut into pieces."""
+    return [
+        '<w:fldChar w:fldCharType="begin"/>',
+        *(f'<w:instrText xml:space="preserve">{code}</w:instrText>' for code in codes),
+        '<w:fldChar w:fldCharType="separate"/>',
+        f"<w:t>{shown}</w:t>",
+        '<w:fldChar w:fldCharType="end"/>',
+    ]
+
+
 def relations_of(media_type: str) -> str:
     """Return the name of the part with the main part's relations."""
     folder, _, name = _MAIN[media_type][0].partition("/")

@@ -11,16 +11,13 @@ from workers.scan import active, names, parts
 from workers.scan.archives import BrokenArchive, Budget
 from workers.scan.findings import Asked, Findings, Pictured
 from workers.scan.limits import MOST_PAGES
-from workers.scan.refusals import EncryptedFile, TooComplex, TooManyPages, TrailingData, TypeMismatch, UnreadableFile
+from workers.scan.refusals import EncryptedFile, TooComplex, TooManyPages, TrailingData, UnreadableFile
 
 _PDF: Final = b"%PDF-"
 _END: Final = b"%%EOF"
 _UPDATED: Final = re.compile(rb"(?:[\x00\s]|%[^\r\n]*[\r\n])*(?:\d+\s+\d+\s+obj|xref)")
 _BLANK: Final = b"\x00\t\n\f\r "
 _TAIL_BYTES: Final = 65_536
-_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_OLE_ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
-_OLE_LOOK_BYTES: Final = 1024**2
 
 
 def pdf(asked: Asked) -> Findings:
@@ -49,11 +46,6 @@ def pdf(asked: Asked) -> Findings:
 def office(asked: Asked) -> Findings:
     """Judge a docx, pptx or xlsx, which is served as it is. Raises a refusal."""
     with asked.path.open("rb") as file:
-        begun = file.read(_OLE_LOOK_BYTES)
-        if begun.startswith(_OLE):
-            if _OLE_ENCRYPTED in begun:
-                raise EncryptedFile
-            raise TypeMismatch(declared=asked.media_type, found="application/x-ole-storage")
         try:
             parts.judge(file, asked.media_type, Budget())
         except BrokenArchive as error:

@@ -13,7 +13,7 @@ from tests.support.documents import DOCX, PDF, PPTX, XLSX
 from tests.support.examining import LIMITS
 from workers.craft.child import Limits
 from workers.scan.findings import Findings
-from workers.scan.refusals import ActiveContent, FileRefused, TooComplex
+from workers.scan.refusals import ActiveContent, FileRefused, TooComplex, TypeMismatch
 
 
 async def examined(path: Path, media_type: str, limits: Limits = LIMITS) -> Findings:
@@ -95,6 +95,47 @@ async def test_a_good_office_document_is_kept_as_it_is(media_type: str, tmp_path
     found = await examined(path, media_type)
     assert (found.path, found.media_type, found.facts, found.pictures) == (path, media_type, {}, [])
     assert path.read_bytes() == data
+
+
+GOOD_FIELDS = {
+    "a link to a page about links": [' HYPERLINK "https://example.com/dde/link?import=1" \\o "DDE" '],
+    "a link within": [' HYPERLINK \\l "LINK" '],
+    "the number of a page": [" PAGE ", r" \* MERGEFORMAT "],
+    "contents": [' TOC \\o "1-3" \\h '],
+    "a name much like another": [" LINKED "],
+    "a field in a field": [*documents.field(" DATE ")],
+}
+
+
+@pytest.mark.parametrize("name", GOOD_FIELDS)
+async def test_a_field_that_fetches_nothing_is_kept(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    codes = GOOD_FIELDS[name]
+    runs = documents.field(*codes) if "<" not in codes[0] else [*documents.field(" IF ")[:2], *codes]
+    path.write_bytes(documents.office(DOCX, documents.written(*runs, "<w:t>DDEAUTO is a word</w:t>")))
+    assert (await examined(path, DOCX)).path == path
+
+
+async def test_a_workbook_with_a_model_of_its_own_data_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    model = '<connections><dbPr connection="Data Model Connection" command="DataModel"/></connections>'
+    path.write_bytes(documents.office(XLSX, {"xl/connections.xml": model}))
+    assert (await examined(path, XLSX)).path == path
+
+
+async def test_a_slide_that_leads_to_the_next_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    slide = '<p:sld xmlns:p="p" xmlns:a="a"><a:hlinkClick action="ppaction://hlinkshowjump?jump=nextslide"/></p:sld>'
+    path.write_bytes(documents.office(PPTX, {"ppt/slides/slide1.xml": slide}))
+    assert (await examined(path, PPTX)).path == path
+
+
+async def test_a_stranger_s_words_are_not_said_again(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    HOSTILE["a stranger's type"].write(path)
+    with pytest.raises(TypeMismatch) as raised:
+        await examined(path, DOCX)
+    assert raised.value.facts == {"declared": DOCX, "found": "application/zip"}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -12,13 +12,13 @@ class FileRefused(PulseError):
 class SizeMismatch(FileRefused):
     """The file has {actual_bytes} bytes and not the declared {declared_bytes}."""
 
-    ar = "حجم الملف {actual_bytes} بايت وليس {declared_bytes} كما صُرّح به."
+    ar = "حجم الملف بالبايت {actual_bytes} وليس {declared_bytes} كما صُرّح به."
 
 
 class HashMismatch(FileRefused):
     """The file's SHA-256 is not the declared one: it was changed or damaged on the way."""
 
-    ar = "بصمة الملف (SHA-256) ليست المصرّح بها: تغيّر الملف أو تلف في الطريق."
+    ar = "بصمة الملف (SHA-256) غير البصمة المصرّح بها: تغيّر الملف أو تلف في الطريق."
 
 
 class TypeMismatch(FileRefused):
@@ -36,7 +36,7 @@ class UnreadableFile(FileRefused):
 class TooManyPixels(FileRefused):
     """The picture has {width} x {height} pixels; {limit_megapixels} megapixels are allowed."""
 
-    ar = "أبعاد الصورة {width} × {height} بكسل، والحد الأقصى {limit_megapixels} ميغابكسل."
+    ar = "أبعاد الصورة بالبكسل {width} × {height}، والحد الأقصى لمساحتها بالميغابكسل {limit_megapixels}."
 
 
 class TooManyFrames(FileRefused):
@@ -45,21 +45,21 @@ class TooManyFrames(FileRefused):
     """
 
     ar = (
-        "في الملف {frames} إطارًا أو أكثر بأبعاد {width} × {height}، "
-        "والحد الأقصى {limit} إطارًا و{limit_megapixels} ميغابكسل لمجموعها."
+        "عدد الإطارات في الملف {frames} على الأقل بأبعاد {width} × {height}، والحد الأقصى لعددها {limit}، "
+        "ولمساحتها مجتمعةً بالميغابكسل {limit_megapixels}."
     )
 
 
 class ClipTooLong(FileRefused):
     """The clip says that it is {seconds:.0f} seconds long; {limit_s} are allowed."""
 
-    ar = "مدة المقطع {seconds:.0f} ثانية بحسب ما يذكره، والحد الأقصى {limit_s} ثانية."
+    ar = "مدة المقطع بالثواني {seconds:.0f} بحسب ما يذكره، والحد الأقصى {limit_s}."
 
 
 class ClipTooHeavy(FileRefused):
     """The clip would make {frames} frames when decoded; {limit_frames} are allowed."""
 
-    ar = "ينتج عن فك المقطع {frames} إطارًا، والحد الأقصى {limit_frames}."
+    ar = "عدد الإطارات التي تنتج عن فك المقطع {frames}، والحد الأقصى {limit_frames}."
 
 
 class CodecNotAllowed(FileRefused):
@@ -71,7 +71,7 @@ class CodecNotAllowed(FileRefused):
 class TooManyPages(FileRefused):
     """The document has {pages} pages; {limit} are allowed."""
 
-    ar = "في المستند {pages} صفحة، والحد الأقصى {limit}."
+    ar = "عدد صفحات المستند {pages}، والحد الأقصى {limit}."
 
 
 class ActiveContent(FileRefused):
@@ -90,7 +90,7 @@ class EncryptedFile(FileRefused):
 class ArchiveTooLarge(FileRefused):
     """Unpacked, the file's parts exceed what is allowed: {limit_parts} parts and {limit_mib} MiB."""
 
-    ar = "تتجاوز محتويات الملف بعد فكّه المسموح به: {limit_parts} جزءًا و{limit_mib} ميبي بايت."
+    ar = "تتجاوز محتويات الملف بعد فكّه الحد الأقصى: عدد الأجزاء {limit_parts}، والحجم بالميبي بايت {limit_mib}."
 
 
 class UnsafePath(FileRefused):
@@ -106,9 +106,9 @@ class EntitiesDeclared(FileRefused):
 
 
 class TrailingData(FileRefused):
-    """After its end, the file contains other data that does not belong to its type."""
+    """Before its beginning or after its end, the file contains other data that does not belong to its type."""
 
-    ar = "بعد نهاية الملف بيانات أخرى لا تنتمي إلى نوعه."
+    ar = "في الملف بيانات أخرى، قبل بدايته أو بعد نهايته، لا تنتمي إلى نوعه."
 
 
 class UnreadableText(FileRefused):
@@ -138,4 +138,4 @@ class UnscannableFile(FileRefused):
 class TooComplex(FileRefused):
     """Reading the file needs more time or memory than a file may use."""
 
-    ar = "تحتاج قراءة الملف إلى وقت أو ذاكرة أكثر من المسموح به لملف."
+    ar = "تحتاج قراءة الملف إلى وقت أو ذاكرة أكثر مما يُسمح به لأي ملف."

@@ -1,6 +1,5 @@
 """Judges a text: UTF-8 without control characters, and where it was declared to be JSON, that it is."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -8,14 +7,14 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from workers.scan import sniff
 from workers.scan.findings import Asked, Findings
 from workers.scan.limits import JSON_MOST_BYTES
 from workers.scan.refusals import MalformedLine, TooComplex, UnreadableFile, UnreadableText
 
 _PIECE_BYTES: Final = 1024**2
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-_PLAIN: Final = bytes(byte for byte in range(256) if not _CONTROL.match(bytes([byte])))
+_PLAIN: Final = bytes(byte for byte in range(256) if not sniff.CONTROL.match(bytes([byte])))
 # Values are checked and passed over, not built: a list in a list in a list takes a hundred times its own length.
 _ANYTHING: Final = msgspec.json.Decoder(Raw)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -49,7 +48,7 @@ def _checked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         text, cut = _whole(cut + piece, place)
         if text.translate(None, _PLAIN):
-            control = _CONTROL.search(text)
+            control = sniff.CONTROL.search(text)
             raise UnreadableText(position=place + (control.start() if control else 0))
         yield text.removeprefix(_BYTE_ORDER_MARK) if not place else text
         place += len(text)

@@ -4,6 +4,7 @@ A file's name plays no part. What is none of the types that are taken has a name
 told what it is.
 """
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,13 @@ _BEGINNINGS: Final = (
     (b"FLV\1", "video/x-flv"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-asf"),
 )
+#: Those that are texts themselves. The others have bytes in them, soon, that no text has.
+_WRITTEN: Final = {
+    *("application/pdf", "text/x-ffconcat", "application/vnd.apple.mpegurl", "application/sdp"),
+    *("text/x-shellscript", "application/rtf", "application/postscript"),
+}
+#: Control characters that no text has.
+CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _RIFF: Final = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _OGG_SOUND: Final = (b"\1vorbis", b"OpusHead", b"\x7fFLAC", b"Speex")
 #: How texts begin that browsers and players would act on, by the first tag (in lower case) that is no declaration.
@@ -73,6 +81,8 @@ _TAGS: Final = (
     (b"<script", "text/html"),
     (b"<iframe", "text/html"),
 )
+#: What ends the name of a tag; prefixes of names end in a colon.
+_TAG_ENDS: Final = b" \t\r\n\f/>:"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -82,7 +92,7 @@ def sniff(path: Path) -> str:
         head = file.read(_HEAD_BYTES)
         if head.startswith(b"PK\3\4"):
             return zips.kind(file)
-        if head.startswith(b"ID3") and len(head) >= 10:
+        if head.startswith(b"ID3") and len(head) >= 10 and not _reads_as_text(head):
             file.seek(_tag_bytes(head))
             inner = of_head(file.read(_HEAD_BYTES))
             return "audio/mpeg" if inner in {UNKNOWN, TEXT} else inner
@@ -91,9 +101,14 @@ def sniff(path: Path) -> str:
 
 def of_head(head: bytes) -> str:
     """Return the media type of what begins with `head`."""
+    is_text = _reads_as_text(head)
     for beginning, media_type in _BEGINNINGS:
+        if is_text and media_type not in _WRITTEN:
+            continue
         if head.removeprefix(_BYTE_ORDER_MARK if beginning.isascii() else b"").startswith(beginning):
             return media_type
+    if is_text:
+        return _of_text(head)
     binary = b"\0" in head
     if binary and head.startswith(b"MZ"):
         return "application/vnd.microsoft.portable-executable"
@@ -131,18 +146,31 @@ def _of_sound(head: bytes) -> str | None:
     return "audio/mpeg" if known else None
 
 
-def _of_text(head: bytes) -> str:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return UTF_16
+def _reads_as_text(head: bytes) -> bool:
+    """Whether it is UTF-8, of which the last character may be cut off, without control characters."""
+    return CONTROL.search(head) is None and _is_utf_8(head)
+
+
+def _is_utf_8(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        if len(head) < _HEAD_BYTES or error.start < len(head) - 3:
-            return UNKNOWN
-    if b"\0" in head:
+        return len(head) >= _HEAD_BYTES and error.start >= len(head) - 3
+    return True
+
+
+def _of_text(head: bytes) -> str:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return UTF_16
+    if b"\0" in head or not _is_utf_8(head):
         return UNKNOWN
     tag = _first_tag(head.removeprefix(_BYTE_ORDER_MARK))
-    return next((media_type for start, media_type in _TAGS if tag.startswith(start)), TEXT)
+    return next((media_type for start, media_type in _TAGS if _begins_with_tag(tag, start)), TEXT)
+
+
+def _begins_with_tag(text: bytes, start: bytes) -> bool:
+    after = text[len(start) : len(start) + 1]
+    return text.startswith(start) and (not after or after in _TAG_ENDS)
 
 
 def _first_tag(text: bytes) -> bytes:

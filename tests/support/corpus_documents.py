@@ -322,6 +322,11 @@ HOSTILE: dict[str, Hostile] = {
         make=lambda: documents.pdf(page=b"/AA 5 0 R", more={5: b"<< /O << /S /Named /N /Print >> >>"}),
         refusal=refusals.ActiveContent,
     ),
+    "a page whose content is elsewhere": Hostile(
+        media_type=PDF,
+        make=lambda: documents.pdf(more={3: rb"<< /Length 0 /F (\\\\evil.test\\a) >>" + b"\nstream\n\nendstream"}),
+        refusal=refusals.ActiveContent,
+    ),
     "a film on a page": Hostile(
         media_type=PDF,
         make=_annotated(b"/Subtype /Movie /Movie << /F (a.avi) >> /A true"),

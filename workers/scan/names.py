@@ -43,6 +43,8 @@ _ADDRESSED: Final = _GAP + rb"<<(?:(?!>>|endobj).){0,300}?/URI(?=[\x00\s/(<>%])"
 _OPENED: Final = re.compile(b"/OpenAction" + _ADDRESSED, re.DOTALL)
 _OPENED_ELSEWHERE: Final = re.compile(b"/OpenAction" + _GAP + _REFERRED)
 _MOST_OPENED: Final = 8
+# The file in which the content of a stream is, instead of in this one.
+_FETCHED: Final = re.compile(b"/F" + _GAP + rb"[(<]")
 _PACKED: Final = b"ObjStm"
 _END: Final = rb"(?=[\x00\t\n\f\r ()<>\[\]{}/%]|\Z)"
 _NAMED: Final = re.compile(rb"/(" + b"|".join([*_ACTIVE, _PACKED]) + rb")" + _END)
@@ -79,6 +81,8 @@ def judge(path: Path) -> bool:
             if number == _MOST_STREAMS:
                 raise TooComplex
             dictionary = _dictionary(data[max(before, match.start() - _LONGEST_DICTIONARY) : match.start() + 2])
+            if _FETCHED.search(_spelled_out(dictionary)):
+                raise active.refusal("external")
             followed = _is_followed(dictionary)
             before, tail = match.end(), b""
             try:

@@ -54,6 +54,12 @@ GOOD_PDF = {
         page=b"/Annots [<< /Subtype /Link /Rect [0 0 9 9] /Dest [10 0 R /XYZ 69 720 0] >>]",
         more={5: b"<< /Title (1) /Dest [10 0 R /Fit] >>"},
     ),
+    "a font of a short name": documents.pdf(
+        3,
+        more={
+            5: documents.stream(b"", b"/Type /XObject /Subtype /Form /Resources << /Font << /F 6 0 R /F1 6 0 R >> >>")
+        },
+    ),
     "the word of streams many times": documents.pdf(3, more={5: b"(" + b"stream " * 500_000 + b")"}),
     "a name much like another": documents.pdf(3, catalog=b"/JavaScripts 1 /LaunchPad 2"),
     "blanks after the end": documents.pdf(3) + b"\r\n\0\0 ",

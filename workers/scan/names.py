@@ -39,9 +39,11 @@ _SHORT_NAMED: Final = re.compile(
     b"/(?P<name>EF|AA)" + _GAP + b"(?:<<|" + _REFERRED + b")|/Subtype" + _GAP + rb"/(?P<kind>3D)(?=[\x00\s/>%])"
 )
 # An address that is opened with the document. (Links, which wait for a click, are everywhere.)
-_ADDRESSED: Final = _GAP + rb"<<(?:(?!>>|endobj).){0,300}?/URI(?=[\x00\s/(<>%])"
-_OPENED: Final = re.compile(b"/OpenAction" + _ADDRESSED, re.DOTALL)
-_OPENED_ELSEWHERE: Final = re.compile(b"/OpenAction" + _GAP + _REFERRED)
+_OPENING: Final = re.compile(b"/OpenAction")
+_ADDRESSED: Final = re.compile(_GAP + rb"<<(?:(?!>>|endobj).){0,300}?/URI(?=[\x00\s/(<>%])", re.DOTALL)
+_ELSEWHERE: Final = re.compile(_GAP + _REFERRED)
+# A document has one, and so has each of its updates; most of them name the same object.
+_MOST_OPENINGS: Final = 1000
 _MOST_OPENED: Final = 8
 # The file in which the content of a stream is, instead of in this one.
 _FETCHED: Final = re.compile(b"/F" + _GAP + rb"[(<]")
@@ -114,14 +116,17 @@ def _judge_names(data: bytes | mmap.mmap) -> int:
 
 def _judge_opened(data: bytes | mmap.mmap) -> None:
     """Refuse an address that is opened with the document, in the catalog itself or in an object of its own."""
-    if _OPENED.search(data):
-        raise active.refusal("external")
-    elsewhere = {match.groups() for match in _OPENED_ELSEWHERE.finditer(data)}
-    if len(elsewhere) > _MOST_OPENED:
-        raise TooComplex
+    elsewhere = set[tuple[bytes, bytes]]()
+    for count, opening in enumerate(_OPENING.finditer(data), 1):
+        if _ADDRESSED.match(data, opening.end()):
+            raise active.refusal("external")
+        if referred := _ELSEWHERE.match(data, opening.end()):
+            elsewhere.add((referred[1], referred[2]))
+        if count > _MOST_OPENINGS or len(elsewhere) > _MOST_OPENED:
+            raise TooComplex
     for number, generation in elsewhere:
-        place = rb"(?<!\d)%s\s{1,9}%s\s{1,9}obj" % (number, generation)
-        if re.search(place + _ADDRESSED, data, re.DOTALL):
+        begun = re.compile(rb"(?<!\d)%s\s{1,9}%s\s{1,9}obj" % (number, generation))
+        if any(_ADDRESSED.match(data, each.end()) for each in begun.finditer(data)):
             raise active.refusal("external")
 
 

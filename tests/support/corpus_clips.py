@@ -55,6 +55,10 @@ _MATRIX = numbers(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _SELF = full(b"url ", flags=1)
 
 
+#: Where the samples of our clips are, behind 24 bytes and the head of their box.
+_FIRST_BYTE = 32
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """What a track claims of its samples: their sizes and times, and more tables."""
 
@@ -62,6 +66,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     times: bytes
     chunks: bytes = numbers(1, 1, 1, 1)
     more: bytes = b""
+    places: bytes = numbers(1, _FIRST_BYTE)
 
 
 def some(count: int, duration: int) -> Sample:
@@ -87,7 +92,7 @@ def track(
         full(b"stts", sample.times),
         full(b"stsc", sample.chunks),
         full(b"stsz", sample.sizes),
-        full(b"stco", numbers(1, 32)),
+        full(b"stco", sample.places),
         sample.more,
     )
     return box(
@@ -115,12 +120,13 @@ def mp4(
     after: bytes = b"",
     moov: bytes = b"",
     brand: bytes = b"isom",
+    media: bytes = bytes(4096),
 ) -> bytes:
-    """Return a clip of tracks whose samples are zeros."""
+    """Return a clip of tracks whose samples are zeros, or `media`."""
     head = full(b"mvhd", numbers(0, 0, 1000, int(seconds * 1000), 0x10000), bytes(12), _MATRIX, bytes(24), numbers(9))
     return (
         box(b"ftyp", brand, numbers(512), brand, b"mp42")
-        + box(b"mdat", bytes(4096))
+        + box(b"mdat", media)
         + (moov or box(b"moov", head, *tracks, more))
         + after
     )
@@ -263,12 +269,29 @@ def _many_streams(path: Path, _: Canary) -> None:
     path.write_bytes(mp4(*[sound] * 9))
 
 
+def _named_often(path: Path, _: Canary) -> None:
+    """Write a clip whose one picture is named by all its chunks."""
+    clips.write(path, Made(muxer="mp4", video="libx264", seconds=0.04), {})
+    with cast("Any", av).open(str(path)) as source:  # its types are full of holes
+        stream = source.streams.video[0]
+        picture, parameters = bytes(next(source.demux(stream))), stream.codec_context.extradata
+    count = 400
+    claimed = Sample(
+        sizes=numbers(len(picture), count),
+        times=numbers(1, count, 40),
+        places=numbers(count, *[_FIRST_BYTE] * count),
+    )
+    seconds = count / 25
+    path.write_bytes(mp4(track(avc1(parameters=parameters), claimed, seconds=seconds), seconds=seconds, media=picture))
+
+
 def _with_edits(path: Path, _: Canary) -> None:
     video = track(avc1(), some(2000, 1))
     path.write_bytes(mp4(box(b"trak", video[8:], _EDITS)))
 
 
 HOSTILE: dict[str, Hostile] = {
+    "one picture named 400 times": Hostile(media_type=_MP4, write=_named_often, refusal=refusals.UnreadableFile),
     "ten hours of two pictures": Hostile(media_type=_MP4, write=_two_pictures, refusal=refusals.ClipTooLong),
     "ten hours by its headers": Hostile(
         media_type=_MP4,

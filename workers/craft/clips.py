@@ -152,18 +152,24 @@ class Clip:
         muxer: str,
         options: dict[str, str],
         *,
+        most_bytes: int,
         watch: Callable[[dict[int, Tally]], None],
     ) -> dict[int, Tally]:
         """Write the tracks into a new file, as they are and without anything that was told about them.
 
-        Returns what passed of each; `watch` sees it now and then and may raise. Raises `BrokenClip`.
+        Returns what passed of each; `watch` sees it now and then and may raise. Raises `BrokenClip`, also where the
+        packets have more than `most_bytes` in all: headers may name the same bytes many times over.
         """
+        size_bytes = 0
         tallies = {index: Tally() for index in indexes}
         with _foreseen():
             target = av.open(str(path), "w", format=muxer, options={"fflags": "+bitexact"} | options)
             writers = {index: _writer(self._container.streams[index], target) for index in tallies}
             for number, packet in enumerate(self._packets(tallies), 1):
                 index = packet.stream_index
+                size_bytes += packet.size
+                if size_bytes > most_bytes:
+                    raise BrokenClip("its packets have more bytes than it has")
                 tallies[index].add(packet)
                 writers[index](packet)
                 if number % _WATCHED_PACKETS == 0:

@@ -171,7 +171,9 @@ def _copied(asked: Asked, container: _Container, kept: Sequence[Track], target: 
 
     with _opened(asked.path, container) as clip:
         declared = clip.seconds
-        tallies = clip.copy(indexes, target, container.muxer, container.options, watch=watch)
+        tallies = clip.copy(
+            indexes, target, container.muxer, container.options, most_bytes=asked.size_bytes, watch=watch
+        )
     longest = max((tally.seconds for tally in tallies.values()), default=0.0)
     if declared is not None and longest < declared * 0.98 - 1.0:
         raise BrokenClip(f"{longest} of the declared {declared} seconds are there")

@@ -291,6 +291,12 @@ def _with_edits(path: Path, _: Canary) -> None:
 
 
 HOSTILE: dict[str, Hostile] = {
+    "30 tracks of 249,000 pictures": Hostile(
+        media_type=_MP4, write=_written(mp4(*[track(avc1(), some(249_000, 1))] * 30)), refusal=refusals.TooComplex
+    ),
+    "33 tracks": Hostile(
+        media_type=_MP4, write=_written(mp4(*[track(avc1(), some(1, 1))] * 33)), refusal=refusals.TooComplex
+    ),
     "one picture named 400 times": Hostile(media_type=_MP4, write=_named_often, refusal=refusals.UnreadableFile),
     "ten hours of two pictures": Hostile(media_type=_MP4, write=_two_pictures, refusal=refusals.ClipTooLong),
     "ten hours by its headers": Hostile(

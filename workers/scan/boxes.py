@@ -5,7 +5,7 @@ A few bytes may claim a thousand million samples, a length that the file has not
 
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
 from workers.scan import active
@@ -19,6 +19,9 @@ _MOST_BOXES = 20_000
 _DEEPEST = 8
 # Of all that is no picture: an hour of AAC at 96 kHz has a third of that.
 _MOST_SAMPLES = 1_000_000
+# Of all tracks together, whether they would be kept or not: a library makes tables of all of them.
+_MOST_IN_ALL = 1_500_000
+_MOST_TRACKS = 32
 _HEAD = 8
 _NESTED = {b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl", b"edts", b"moof", b"traf"}
 _TOP = {b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"styp", b"free", b"skip", b"wide", b"uuid", b"meta"}
@@ -43,23 +46,28 @@ class _Track:
         self.handler = b""
         self.width = self.height = 0
         self.samples = 0
-        self.times: list[tuple[int, ...]] = []
+        self.timed = 0
+        self.is_plain = False
         self.offsets = 0
         self.edits = 0
         self.chunks = 0
-        self.runs: list[tuple[int, ...]] = []
+        self.runs = memoryview(b"")
 
     @property
     def entries(self) -> int:
         """How many entries a library would make for it: one a sample, but of plain sound one for many."""
-        if self.handler == b"soun" and len(self.times) == 1 and self.times[0][1] == 1:
+        if self.handler == b"soun" and self.is_plain:
             return sum(chunks * (samples // _PLAIN_AT_ONCE + 1) for chunks, samples in self._chunked())
-        return max(self.samples, sum(count for count, _ in self.times), self.offsets)
+        return max(self.samples, self.timed, self.offsets)
+
+    @property
+    def repeated(self) -> int:
+        """How many entries its edits make of them: each may repeat what is between it and its key frame."""
+        return self.entries * max(1, self.edits)
 
     def _chunked(self) -> Iterator[tuple[int, int]]:
         """Return how many chunks there are of how many samples."""
-        firsts = [*(first for first, _, _ in self.runs), self.chunks + 1]
-        for (first, after), (_, samples, _) in zip(pairwise(firsts), self.runs, strict=True):
+        for (first, samples, _), (after, _, _) in pairwise(chain(_table(self.runs, 3), [(self.chunks + 1, 0, 0)])):
             yield max(0, after - first), samples
 
 
@@ -138,6 +146,8 @@ def _judge_moov(body: memoryview) -> None:
         match box.kind:
             case b"trak":
                 tracks.append(_Track())
+                if len(tracks) > _MOST_TRACKS:
+                    raise TooComplex
             case b"cmov":
                 raise Malformed("its headers are compressed")
             case b"rmra" | b"rmda":
@@ -147,6 +157,8 @@ def _judge_moov(body: memoryview) -> None:
                     _note(tracks[-1], box)
     for track in tracks:
         _judge_track(track)
+    if sum(track.repeated for track in tracks) > _MOST_IN_ALL:
+        raise TooComplex
 
 
 def _judge_track(track: _Track) -> None:
@@ -155,8 +167,7 @@ def _judge_track(track: _Track) -> None:
             raise TooManyPixels(width=track.width, height=track.height, limit_megapixels=CLIP_MOST_MEGAPIXELS)
         if track.entries > CLIP_MOST_FRAMES:
             raise ClipTooHeavy(frames=track.entries, limit_frames=CLIP_MOST_FRAMES)
-    # Each edit may repeat what lies between it and the key frame before it.
-    if track.entries * max(1, track.edits) > _MOST_SAMPLES:
+    if track.repeated > _MOST_SAMPLES:
         raise TooComplex
 
 
@@ -176,11 +187,12 @@ def _note(track: _Track, box: _Box) -> None:
         case b"stsz" | b"stz2":
             track.samples = max(track.samples, _number(body, 8))
         case b"stts":
-            track.times = _table(body, 2)
+            track.is_plain = _number(body, 4) == 1 and _number(body, 12) == 1
+            track.timed = sum(count for count, _ in _table(body, 2))
         case b"ctts":
             track.offsets = sum(count for count, _ in _table(body, 2))
         case b"stsc":
-            track.runs = _table(body, 3)
+            track.runs = body
         case b"stco" | b"co64":
             track.chunks = max(track.chunks, _number(body, 4))
         case _:
@@ -197,12 +209,12 @@ def _judge_references(body: memoryview) -> None:
         place += length
 
 
-def _table(body: memoryview, columns: int) -> list[tuple[int, ...]]:
+def _table(body: memoryview, columns: int) -> Iterator[tuple[int, ...]]:
     """Return a table of 32-bit numbers; as many rows as it claims, or as there are."""
     rows = min(_number(body, 4), max(0, len(body) - 8) // (4 * columns))
     if rows > _MOST_SAMPLES:
         raise TooComplex
-    return list(struct.iter_unpack(f">{columns}I", body[8 : 8 + 4 * columns * rows]))
+    return struct.iter_unpack(f">{columns}I", body[8 : 8 + 4 * columns * rows])
 
 
 def _number(body: memoryview | bytes, place: int) -> int:

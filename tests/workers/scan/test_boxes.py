@@ -68,6 +68,15 @@ def test_an_hour_of_plain_sound_is_not_too_much() -> None:
         judge(mp4(track(mp4a(b"sowt"), some(hour, 2), handler=b"soun")))
 
 
+def test_tracks_are_added_up_before_anybody_makes_tables_of_them() -> None:
+    sound = track(mp4a(), some(400_000, 2), handler=b"soun")
+    judge(mp4(track(avc1(), some(CLIP_MOST_FRAMES, 1)), sound))
+    with pytest.raises(TooComplex):
+        judge(mp4(*[sound] * 4))
+    with pytest.raises(TooComplex):
+        judge(mp4(*[track(avc1(), some(1, 1))] * 33))
+
+
 def test_tables_that_claim_more_than_there_is_are_read_as_far_as_they_go() -> None:
     short = box(b"moov", box(b"trak", full(b"stts", numbers(2**32 - 1, 1, 1)), full(b"stsc", b""), full(b"elst", b"")))
     judge(mp4(moov=short))

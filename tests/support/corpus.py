@@ -188,6 +188,20 @@ def _hostile() -> Iterator[Hostile]:
         lambda: pictured.gif(9, 9, 1, (65_535, 65_535)),
     )
     yield of(
+        "gif of one pixel with frames of 36 megapixels",
+        "image/gif",
+        TooManyFrames,
+        lambda: pictured.crowded_gif(40, 6000),
+    )
+    yield of(
+        "gif of one pixel with frames far outside",
+        "image/gif",
+        TooManyPixels,
+        lambda: (
+            pictured.gif(1, 1, 2)[:-1] + b"," + struct.pack("<HHHHB", 60_000, 60_000, 1, 1, 0) + b"\x02\x02\x44\x01\0;"
+        ),
+    )
+    yield of(
         "png of 2,000 frames that claims one",
         "image/png",
         TooManyFrames,

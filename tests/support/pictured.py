@@ -97,6 +97,13 @@ def gif(width: int, height: int, frames: int, frame_size: tuple[int, int] = (1, 
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + frame * frames + b";"
 
 
+def crowded_gif(frames: int, side: int) -> bytes:
+    """Return a GIF that claims to be one pixel large, and has frames of this size with all their pixels."""
+    one = encoded(Image.new("P", (side, side)), "GIF")
+    at = one.index(b",", 13 + 3 * 2 ** ((one[10] & 7) + 1))
+    return one[:6] + struct.pack("<HH", 1, 1) + one[10:at] + one[at:-1] * frames + b";"
+
+
 def webp(*chunks: tuple[bytes, bytes]) -> bytes:
     """Return a WebP of these chunks."""
     return webp_file(b"".join(name + struct.pack("<I", len(c)) + c + bytes(len(c) & 1) for name, c in chunks))

@@ -1,13 +1,16 @@
 """What hides in clips and pictures: samples named many times, frames beyond the picture, words between frames."""
 
+import struct
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.support.corpus import asked
 from tests.support.corpus_clips import HOSTILE, Canary
+from tests.support.pictured import crowded_gif, encoded, opened, photo
 from workers.scan.examine import examine
-from workers.scan.refusals import UnreadableFile
+from workers.scan.refusals import TooManyFrames, UnreadableFile
 
 
 def test_a_picture_that_is_named_hundreds_of_times_does_not_become_a_huge_copy(tmp_path: Path) -> None:
@@ -17,3 +20,45 @@ def test_a_picture_that_is_named_hundreds_of_times_does_not_become_a_huge_copy(t
     with pytest.raises(UnreadableFile):
         examine(question)
     assert sum(path.stat().st_size for path in question.folder.iterdir() if path.suffix == ".mp4") <= 2 * len(data)
+
+
+def test_frames_larger_than_their_gif_count_as_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(TooManyFrames) as raised:
+        examine(asked(tmp_path, crowded_gif(12, 6000), "image/gif"))
+    assert raised.value.facts["width"] == 6000
+    assert examine(asked(tmp_path, crowded_gif(12, 60), "image/gif")).facts["frames"] == 12
+
+
+def _noted(notes: bytes, *, jfif: bool) -> bytes:
+    """Return a JPEG with a camera's notes, and without the head that says that it is one in the usual format."""
+    plain = encoded(photo(), "JPEG")
+    rest = plain[2:] if jfif else plain[4 + int.from_bytes(plain[4:6], "big") :]
+    segment = b"Exif\0\0" + notes
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment + rest
+
+
+@pytest.mark.parametrize("jfif", [True, False])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"II*\0" + struct.pack("<IHHHII", 8, 2, 0x0112, 3, 1, 6) + struct.pack("<HHIII", 0x010F, 2, 500, 4000, 0),
+        b"MM\0*" + struct.pack(">IH", 8, 40) + b"24.7136N" * 4,
+        b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0128, 3, 2, 0x0002_0002, 0),
+        b"II*\0" + struct.pack("<I", 4000),
+    ],
+    ids=["a maker beyond the end", "fields cut off", "two units of resolution", "fields beyond the end"],
+)
+def test_damaged_notes_of_a_camera_do_no_harm_and_are_gone(tmp_path: Path, notes: bytes, jfif: bool) -> None:
+    data = _noted(notes, jfif=jfif)
+    found = examine(asked(tmp_path, data, "image/jpeg"))
+    assert sorted((found.facts["width"], found.facts["height"])) == sorted(photo().size)
+    served = found.path.read_bytes()
+    assert b"Exif" not in served
+    assert b"24.7136N" not in served
+    assert not opened(served).getexif()
+
+
+def test_a_picture_that_pillow_calls_a_bomb_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    with pytest.raises(UnreadableFile):
+        examine(asked(tmp_path, crowded_gif(2, 300), "image/gif"))

@@ -23,6 +23,7 @@ class Still(Struct, frozen=True, kw_only=True):
 class Container[S: Still](Protocol):
     """A file of one format, taken apart without decoding any pixel."""
 
+    #: Grow where stills are seen that are larger.
     width: int
     height: int
     #: Known once all stills have been seen: whether they are frames, and a camera's notes, of which only which way up

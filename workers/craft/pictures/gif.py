@@ -40,6 +40,7 @@ class Gif:
         self._data = data
         cursor = Cursor(data, at=6)
         self.width, self.height, flags, _, _ = _HEAD.unpack(cursor.take(_HEAD.size))
+        self._canvas = (self.width, self.height)
         self._palette = _palette(cursor, flags)
         self._first = cursor.at
         self._loops: int | None = None
@@ -70,6 +71,8 @@ class Gif:
 
     def _frame(self, cursor: Cursor, control: bytes) -> Frame:
         left, top, width, height, flags = _PLACE.unpack(cursor.take(_PLACE.size))
+        # Frames may be larger than the picture claims to be, and readers enlarge it then.
+        self.width, self.height = max(self.width, left + width), max(self.height, top + height)
         palette = _palette(cursor, flags)
         start = cursor.at
         cursor.skip(1)
@@ -91,7 +94,7 @@ class Gif:
             local = colours if frame.palette else b""
             place = _PLACE.pack(frame.left, frame.top, frame.width, frame.height, _size_flags(local))
             body += [_control(frame.control), _IMAGE, place, local, again._coded(pixels)]
-        return b"".join([_head(self.width, self.height, shared), self._looping(), *body, _END])
+        return b"".join([_head(*self._canvas, shared), self._looping(), *body, _END])
 
     def _coded(self, still: bytes) -> bytes:
         """Return the compressed pixels of one of our own stills."""

@@ -60,7 +60,8 @@ def reading() -> Generator[None]:
     """Turn whatever Pillow says against a picture that it reads from memory in this block into `Damaged`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore")  # most are about a camera's notes, which are thrown away
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except _FAULTS as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error

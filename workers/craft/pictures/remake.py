@@ -65,6 +65,7 @@ def _contained[S: Still](
 ) -> tuple[int, bytes]:
     """Return how many pictures a container has, and one of new ones."""
     frames = 0
+    budget.afford(container.width, container.height)
     for still in container.stills():
         frames += 1
         budget.afford(still.width, still.height)

@@ -181,11 +181,13 @@ class Clip:
     def _packets(self, indexes: Iterable[int]) -> Iterator[Piece]:
         # The last packet of a WAV is always called so where the file does not tell how long it is.
         strict = self._container.format.name != "wav"
+        # In a bare MP3 whatever lies between frames comes as a packet too: tags, and what somebody has hidden there.
+        bare = self._container.format.name == "mp3"
         with _foreseen():
             for packet in self._container.demux([self._container.streams[index] for index in indexes]):
                 if packet.is_corrupt and strict:
                     raise BrokenClip("a packet is cut off")
-                if packet.size:
+                if packet.size and not (bare and not _is_frame(packet)):
                     yield packet
 
     def _decoded(self, index: int) -> Iterator[Any]:
@@ -246,6 +248,13 @@ def _writer(source: Stream, target: OutputContainer) -> Callable[[Piece], None]:
         target.mux_one(packet)  # pyright: ignore[reportUnknownMemberType]
 
     return write
+
+
+def _is_frame(packet: Piece) -> bool:
+    head = bytes(memoryview(packet)[: traces.MP3_HEAD])
+    if traces.is_free_format(head):
+        raise BrokenClip("its frames do not tell how long they are")
+    return packet.size == traces.mp3_frame_bytes(head)
 
 
 class _Nameless:

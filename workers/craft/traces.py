@@ -1,17 +1,25 @@
 """Blanks what encoders and cameras write about themselves and their place inside of streams, changing no picture.
 
-In H.264 (ITU-T H.264 annex D) and HEVC (H.265 annex D) that is the message "user data unregistered": x264 and x265 tell
-their settings in it, some cameras the position. Its place and length stay, so that nothing else of the stream moves.
+In H.264 (ITU-T H.264 annex D) and HEVC (H.265 annex D) that are the messages "user data": x264 and x265 tell their
+settings in them, some cameras the position. Only subtitles are left. Places and lengths stay, so that nothing else of
+the stream moves.
 In Vorbis it is the comment header (Vorbis I, section 5), which WebM keeps among the stream's parameters.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
-_USER_DATA_UNREGISTERED = 5
-_BLANK = 0x20
+_USER_DATA_REGISTERED, _USER_DATA_UNREGISTERED = 4, 5
+# Of the registered ones, whatever the subtitles of television are in (ATSC A/53 part 4, section 6.2.3).
+_CAPTIONS = b"\xb5\x00\x31GA94"
+_BLANK = b" "
 _GUARDED = b"\x00\x00\x03"
-_LONGEST_SEI = 65_536
 _XIPH_HEADERS = 3
+#: How long the head of a frame of MPEG audio is.
+MP3_HEAD = 4
+_HERTZ = (44_100, 48_000, 32_000)
+_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_KBITS_LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _EMPTY_COMMENT = b"\x03vorbis" + bytes(8) + b"\x01"
 
 
@@ -28,7 +36,7 @@ class Units:
     def blank(self, data: memoryview) -> None:
         """Blank such messages in a packet's data, in place."""
         for start, end in self._messages(data):
-            data[start:end] = _filled(bytes(data[start:end]))
+            data[start:end] = _BLANK * (end - start)
 
     def blanked(self, parameters: bytes) -> bytes:
         """Return the parameters without them: HEVC may keep some there."""
@@ -37,7 +45,7 @@ class Units:
         changed = bytearray(parameters)
         for start, end in _units_of_hvcc(parameters):
             for first, last in _user_data(parameters[start:end], hevc=True):
-                changed[start + first : start + last] = _filled(parameters[start + first : start + last])
+                changed[start + first : start + last] = _BLANK * (last - first)
         return bytes(changed)
 
     def _messages(self, data: memoryview) -> Iterator[tuple[int, int]]:
@@ -48,11 +56,39 @@ class Units:
             if place > len(data):
                 return
             if self._is_sei(data[start]):
-                for first, last in _user_data(bytes(data[start : min(place, start + _LONGEST_SEI)]), hevc=self._hevc):
+                for first, last in _user_data(bytes(data[start:place]), hevc=self._hevc):
                     yield start + first, start + last
 
     def _is_sei(self, head: int) -> bool:
         return (head >> 1) & 0x3F in {39, 40} if self._hevc else head & 0x1F == 6
+
+
+def mp3_frame_bytes(head: bytes) -> int | None:
+    """Return how long the frame of MPEG audio, layer III, is that begins so; None where none does.
+
+    Sources: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-3, 2.4.2.3, for half the rates; a quarter is "MPEG 2.5".
+    """
+    rate = _mp3_rate(head)
+    if not rate:
+        return None
+    version, hertz = head[1] >> 3 & 3, _HERTZ[head[2] >> 2 & 3]
+    padding = head[2] >> 1 & 1
+    if version == 3:
+        return 144_000 * _KBITS[rate - 1] // hertz + padding
+    return 72_000 * _KBITS_LOW[rate - 1] // (hertz >> (1 if version == 2 else 2)) + padding
+
+
+def is_free_format(head: bytes) -> bool:
+    """Whether a frame begins so that does not tell how long it is."""
+    return _mp3_rate(head) == 0
+
+
+def _mp3_rate(head: bytes) -> int | None:
+    """Return the number of the bit rate in a frame's head; 0 for "free", None where it is no head."""
+    if len(head) < MP3_HEAD or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer, rate, sampling = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    return None if version == 1 or layer != 1 or rate == 15 or sampling == 3 else rate
 
 
 def without_comment(parameters: bytes) -> bytes:
@@ -100,15 +136,49 @@ def _units_of_hvcc(parameters: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _user_data(unit: bytes, *, hevc: bool) -> Iterator[tuple[int, int]]:
-    """Return where in a SEI unit the payloads of "user data unregistered" are."""
+    """Return where in a SEI unit the payloads are that tell something.
+
+    A 3 that follows two zeros only guards them: lengths do not count it, and it may stand between any two bytes.
+    """
+    guards = _guards(unit)
+    plain = unit.replace(_GUARDED, _GUARDED[:-1])
     place = 2 if hevc else 1
-    while place < len(unit) - 2:
-        kind, place = _number(unit, place)
-        size, place = _number(unit, place)
-        end = _after(unit, place, size)
-        if kind == _USER_DATA_UNREGISTERED:
-            yield place, end
+    while place < len(plain) - 2:
+        kind, place = _number(plain, place)
+        size, place = _number(plain, place)
+        end = min(place + size, len(plain))
+        if place < end and _tells(kind, plain[place : place + len(_CAPTIONS)]):
+            yield from _unguarded(guards, place, end)
         place = end
+
+
+def _tells(kind: int, start: bytes) -> bool:
+    return kind == _USER_DATA_UNREGISTERED or (kind == _USER_DATA_REGISTERED and start != _CAPTIONS)
+
+
+def _guards(unit: bytes) -> list[int]:
+    """Return, of each guard in a unit, before which of its other bytes it stands."""
+    found = list[int]()
+    guard = unit.find(_GUARDED)
+    while guard >= 0:
+        found.append(guard + 2 - len(found))
+        guard = unit.find(_GUARDED, guard + len(_GUARDED))
+    return found
+
+
+def _unguarded(guards: list[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Return where these bytes are, but for zeros that are guarded: without them the guards would begin to count."""
+    for guard in guards[bisect_right(guards, start) : bisect_right(guards, end + 1)]:
+        if start < guard - 2:
+            yield _place(guards, start), _place(guards, guard - 3) + 1
+        start = max(start, guard)
+    if start < end:
+        yield _place(guards, start), _place(guards, end - 1) + 1
+
+
+def _place(guards: list[int], number: int) -> int:
+    """Return where a byte is, when the guards before it are counted."""
+    return number + bisect_right(guards, number)
 
 
 def _number(unit: bytes, place: int) -> tuple[int, int]:
@@ -116,19 +186,3 @@ def _number(unit: bytes, place: int) -> tuple[int, int]:
     while place < len(unit) and unit[place] == 0xFF:
         value, place = value + 255, place + 1
     return value + (unit[place] if place < len(unit) else 0), place + 1
-
-
-def _after(unit: bytes, place: int, size: int) -> int:
-    """Return where `size` bytes of payload end; the 3 that follows two zeros only guards them and does not count."""
-    end = place + size
-    guarded = unit.find(_GUARDED, place)
-    while 0 <= guarded < end - 2:
-        end += 1
-        guarded = unit.find(_GUARDED, guarded + len(_GUARDED))
-    return min(end, len(unit))
-
-
-def _filled(data: bytes) -> bytes:
-    """Return as many blanks; guarded zeros stay, for without them the guards would begin to count."""
-    pieces = data.split(_GUARDED)
-    return _GUARDED.join(bytes([_BLANK]) * len(piece) for piece in pieces)

@@ -174,6 +174,8 @@ def _copied(asked: Asked, container: _Container, kept: Sequence[Track], target: 
         tallies = clip.copy(
             indexes, target, container.muxer, container.options, most_bytes=asked.size_bytes, watch=watch
         )
+    if any(not tally.packets for tally in tallies.values()):
+        raise BrokenClip("a track has nothing in it")
     longest = max((tally.seconds for tally in tallies.values()), default=0.0)
     if declared is not None and longest < declared * 0.98 - 1.0:
         raise BrokenClip(f"{longest} of the declared {declared} seconds are there")

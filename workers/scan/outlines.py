@@ -11,6 +11,7 @@ from workers.scan.refusals import TooComplex
 
 _UNKNOWN_32: Final = 2**32 - 1
 _OGG_HEAD: Final = 27
+_BEGINS: Final = 0x02
 _MOST_PAGES: Final = 4 * CLIP_MOST_FRAMES
 _EBML: Final = 0x1A45DFA3
 _SEGMENT: Final = 0x18538067
@@ -78,13 +79,16 @@ def _wav(file: BinaryIO, size: int) -> None:
 
 
 def _ogg(file: BinaryIO, size: int) -> None:
-    """See that it is nothing but whole pages (RFC 3533)."""
-    place = 0
+    """See that it is nothing but whole pages (RFC 3533), and one stream after which no other begins."""
+    place, begun = 0, False
     for _ in range(_MOST_PAGES):
         file.seek(place)
         head = file.read(_OGG_HEAD + 255)
         if head[:4] != b"OggS" or len(head) < _OGG_HEAD:
             raise Malformed("a page is missing or something else is between pages")
+        if head[5] & _BEGINS and begun:
+            raise Malformed("another stream begins after it")  # its headers, with all they tell, would be copied
+        begun = begun or not head[5] & _BEGINS
         table = head[_OGG_HEAD : _OGG_HEAD + head[26]]
         place += _OGG_HEAD + head[26] + sum(table)
         if place >= size:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.craft.traces import Units, without_comment
+from workers.craft.traces import Units, is_free_format, mp3_frame_bytes, without_comment
 
 AVCC = b"\x01\x42\x00\x1e\xff\xe1\x00\x01\x67\x01\x00\x01\x68"
 UUID = bytes(range(16))
@@ -40,6 +40,51 @@ def test_what_guards_zeros_is_not_counted_as_payload() -> None:
     assert blanked(unit) == bytes(
         packet(b"\x06\x05\x08 \x00\x00\x03 \x00\x00\x03  " + message(6, b"\x01\x02") + b"\x80")
     )
+
+
+def test_registered_user_data_is_blanked_but_for_subtitles() -> None:
+    subtitles = message(4, b"\xb5\x00\x31GA94\x03" + b"\x41\xff" * 4)
+    told = message(4, b"\xb5\x00\x31" + b"24.7136")
+    expected = packet(b"\x06" + subtitles + message(4, b" " * 10) + b"\x80")
+    assert blanked(b"\x06" + subtitles + told + b"\x80") == bytes(expected)
+
+
+def test_a_message_behind_a_long_one_is_blanked() -> None:
+    filler = message(3, b"\x55" * 70_000)
+    expected = packet(b"\x06" + filler + message(5, b" " * 32) + b"\x80")
+    assert blanked(b"\x06" + filler + message(5, UUID + UUID) + b"\x80") == bytes(expected)
+
+
+def test_guards_among_the_heads_of_messages_do_not_hide_what_follows() -> None:
+    guarded = b"\x06\x00\x00\x03\x03\x01\x55"  # an empty message of kind 0, and then one of kind 3
+    expected = packet(guarded + message(5, b" " * 32) + b"\x80")
+    assert blanked(guarded + message(5, UUID + UUID) + b"\x80") == bytes(expected)
+
+
+def test_guarded_zeros_at_either_end_of_a_payload_stay() -> None:
+    unit = b"\x06\x05\xff\x00\x00\x03\x01" + b"a" * 252 + b"\x00\x00\x03\x01\x01\x55\x80"
+    assert blanked(unit) == bytes(packet(b"\x06\x05\xff\x00\x00\x03 " + b" " * 251 + b" \x00\x00\x03\x01\x01\x55\x80"))
+
+
+@pytest.mark.parametrize(
+    ("head", "size_bytes"),
+    [
+        ("fffb9064", 417),
+        ("fffb9264", 418),
+        ("fff36064", 156),
+        ("ffe36064", 313),
+        ("fffd9064", None),
+        ("4c595249", None),
+    ],
+)
+def test_a_frame_of_sound_tells_how_long_it_is(head: str, size_bytes: int | None) -> None:
+    assert mp3_frame_bytes(bytes.fromhex(head)) == size_bytes
+    assert not is_free_format(bytes.fromhex(head))
+
+
+def test_a_frame_may_leave_its_length_open() -> None:
+    assert is_free_format(bytes.fromhex("fffb0064"))
+    assert mp3_frame_bytes(bytes.fromhex("fffb0064")) is None
 
 
 def test_hevc_is_blanked_in_packets_and_in_its_parameters() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.support import clips
+from tests.support.clips import GOOD, Made
 from tests.support.corpus import asked
 from tests.support.corpus_clips import HOSTILE, Canary
 from tests.support.pictured import crowded_gif, encoded, opened, photo
@@ -62,3 +64,42 @@ def test_a_picture_that_pillow_calls_a_bomb_is_still_refused(tmp_path: Path, mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
     with pytest.raises(UnreadableFile):
         examine(asked(tmp_path, crowded_gif(2, 300), "image/gif"))
+
+
+_TOLD = b"polyglot-7319 24.7136N"
+_SONG = Made(muxer="mp3", audio="libmp3lame", seconds=1, options={"id3v2_version": "0"})
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"LYRICSBEGIN" + _TOLD * 3 + b"000070LYRICS200",
+        b"<html>" + _TOLD * 20 + b"</html>",
+        b"ID3\4\0\0\0\0\1\0" + _TOLD.ljust(128, b"\0"),
+        b"TAG" + _TOLD.ljust(125, b"\0"),
+    ],
+    ids=["lyrics", "HTML", "a tag of the second kind", "a tag of the first kind"],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_what_lies_between_or_behind_the_frames_of_an_mp3_is_not_served(
+    tmp_path: Path, between: bytes, last: bool
+) -> None:
+    song = clips.write(tmp_path / "song.mp3", _SONG, {}).read_bytes()
+    found = examine(asked(tmp_path, song + between + (b"" if last else song), "audio/mpeg"))
+    assert _TOLD not in found.path.read_bytes()
+    assert found.facts["duration_s"] == pytest.approx(1.02 if last else 2.05, abs=0.06)
+
+
+def test_an_mp3_whose_frames_do_not_tell_their_length_is_refused(tmp_path: Path) -> None:
+    frame = bytes.fromhex("fffb0064") + bytes(413)
+    with pytest.raises(UnreadableFile):
+        examine(asked(tmp_path, b"ID3\4" + bytes(6) + frame * 40, "audio/mpeg"))
+
+
+@pytest.mark.parametrize("name", ["opus.ogg", "vorbis.ogg", "flac.ogg"])
+def test_an_ogg_after_which_another_begins_is_refused(tmp_path: Path, name: str) -> None:
+    media_type, made = GOOD[name]
+    song = clips.write(tmp_path / name, made, {}).read_bytes()
+    assert examine(asked(tmp_path, song, media_type)).facts["duration_s"] == pytest.approx(2.0, abs=0.1)
+    with pytest.raises(UnreadableFile):
+        examine(asked(tmp_path, song + clips.write(tmp_path / name, made).read_bytes(), media_type))

@@ -207,6 +207,12 @@ def _hostile() -> Iterator[Hostile]:
         TooManyFrames,
         lambda: pictured.moving_png(3000, 3000, 2000, claimed=1),
     )
+    yield of(
+        "png of 900 frames with a profile of 40 MiB",
+        "image/png",
+        TooComplex,
+        lambda: pictured.profiled_png(900, 40 * MIB),
+    )
     yield of("webp of 2,000 frames", "image/webp", TooManyFrames, _webp_moves)
     yield of("jpeg of 5,000 scans", "image/jpeg", TooComplex, lambda: pictured.scans(2000, 2000, 5000))
     yield of("png with a profile of 200 MiB", "image/png", UnreadableFile, _profile_bomb)

@@ -90,6 +90,13 @@ def moving_png(width: int, height: int, frames: int, *, claimed: int) -> bytes:
     return b"".join([PNG, head, *chunks, end_png()])
 
 
+def profiled_png(frames: int, profile_bytes: int) -> bytes:
+    """Return a PNG that moves through frames of one pixel, which all have one large colour profile."""
+    data = moving_png(1, 1, frames, claimed=frames)
+    at = len(PNG) + 25
+    return data[:at] + chunk(b"iCCP", b"p\0\0" + bytes(profile_bytes)) + data[at:]
+
+
 def gif(width: int, height: int, frames: int, frame_size: tuple[int, int] = (1, 1)) -> bytes:
     """Return a GIF of one black pixel a frame, which may claim to be larger."""
     place = struct.pack("<HHHHB", 0, 0, *frame_size, 0)

@@ -355,6 +355,25 @@ def test_colours_of_another_profile_become_those_of_srgb(remade: Remake, kind: s
     assert "icc_profile" not in kept.info
 
 
+def test_a_moving_avif_has_its_colours_in_srgb_too(remade: Remake) -> None:
+    pictures_ = [Image.new("RGB", (32, 32), colour) for colour in ((200, 30, 20), (30, 20, 200))]
+    kept = Image.open(io.BytesIO(remade("image/avif", moving("AVIF", pictures_, icc_profile=_swapped_profile()))))
+    shown = [pictured.colour(frame) for frame in ImageSequence.Iterator(kept)]
+    assert shown[0] == pytest.approx((30, 200, 20), abs=12)
+    assert shown[1] == pytest.approx((20, 30, 200), abs=12)
+    assert "icc_profile" not in kept.info
+
+
+def test_what_is_transparent_by_its_colour_still_is_when_colours_change(remade: Remake) -> None:
+    picture = Image.new("RGB", (16, 16), (200, 80, 80))
+    picture.paste((60, 200, 90), (0, 0, 4, 4))
+    data = encoded(picture, "PNG", icc_profile=_swapped_profile(), transparency=(60, 200, 90))
+    kept = opened(remade("image/png", data)).convert("RGBA")
+    assert kept.getchannel("A").getbbox() == (0, 0, 16, 16)
+    assert kept.getchannel("A").histogram()[0] == 16, "pixels that cannot be seen"
+    assert pictured.colour(kept) == pytest.approx((80, 200, 80), abs=2)
+
+
 @pytest.mark.parametrize("profile", [b"", b"no profile", bytes(5000), _swapped_profile()[:200]], ids=range(4))
 def test_a_profile_that_nobody_can_read_has_said_nothing(remade: Remake, profile: bytes) -> None:
     picture = Image.new("RGB", (32, 32), (200, 20, 20))

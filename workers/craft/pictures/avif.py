@@ -5,14 +5,27 @@ from mmap import mmap
 
 from workers.craft.pictures import writing
 from workers.craft.pictures.bare import bare
+from workers.craft.pictures.colour import srgb
 from workers.craft.pictures.exif import orientation
 from workers.craft.pictures.faults import Budget
-from workers.craft.pictures.pillow import AvifImageFile, reading
+from workers.craft.pictures.pillow import AvifImageFile, Image, reading
 
 _HEAD_BYTES = 65_536
 _CODING = b"av1C"
 _MONOCHROME, _HALF_ACROSS, _HALF_DOWN = 0x10, 0x08, 0x04
 _MOVING_QUALITY, _MOVING_SPEED = 75, 10
+
+
+class _Srgb(AvifImageFile):
+    """An AVIF whose frames are in sRGB as soon as they are decoded."""
+
+    def load(self) -> "Image.core.PixelAccess | None":
+        """Decode the frame that was sought."""
+        is_new = bool(self.tile)
+        pixels = super().load()
+        if is_new and (plain := srgb(self, self.info.get("icc_profile"))) is not self:
+            self.paste(plain)
+        return pixels
 
 
 def made(data: mmap, budget: Budget) -> tuple[int, bytes]:
@@ -22,21 +35,21 @@ def made(data: mmap, budget: Budget) -> tuple[int, bytes]:
     frames = source.n_frames
     budget.afford(source.width, source.height, frames)
     if frames > 1:
-        return frames, _moving(source)
+        return frames, _moving(source, data)
     with reading():
         picture = bare(source, orientation(source.info.get("exif", b"")))
     del source  # the encoder needs the memory
     return 1, writing.avif(picture, subsampling=_subsampling(data[:_HEAD_BYTES]), most_bytes=len(data))
 
 
-def _moving(source: AvifImageFile) -> bytes:
+def _moving(source: AvifImageFile, data: mmap) -> bytes:
     durations: list[int] = []
     with reading():
         for frame in range(source.n_frames):
             source.seek(frame)
             source.load()
             durations.append(source.info["duration"])
-        source.seek(0)
+        source = _Srgb(BytesIO(data))
     file = BytesIO()
     words: dict[str, object] = {"exif": b"", "xmp": b"", "icc_profile": b""}
     how = {"quality": _MOVING_QUALITY, "speed": _MOVING_SPEED, "duration": durations}

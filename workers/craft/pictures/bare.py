@@ -21,6 +21,9 @@ def bare(picture: ImageFile.ImageFile, orientation: int = 1) -> Image.Image:
     picture.load()
     profile, transparent = picture.info.get("icc_profile"), picture.info.get("transparency")
     plain = srgb(picture, profile)
+    if plain is not picture and picture.mode == "RGB" and transparent is not None:
+        # No colour is the one that was named any more, or others are too: the pixels have to say it.
+        plain, transparent = srgb(picture.convert("RGBA"), profile), None
     if orientation in _TURNS:
         plain = plain.transpose(_TURNS[orientation])
     elif plain is picture:

@@ -12,12 +12,15 @@ from workers.craft.pictures import avif, jpeg, writing
 from workers.craft.pictures.bare import bare
 from workers.craft.pictures.container import Container, Still
 from workers.craft.pictures.exif import orientation
-from workers.craft.pictures.faults import Budget, Damaged
+from workers.craft.pictures.faults import Budget, Damaged, TooCostly
 from workers.craft.pictures.gif import Gif
 from workers.craft.pictures.pillow import READERS, Image, reading
 from workers.craft.pictures.png import Png
 from workers.craft.pictures.webp import Frame as WebpFrame
 from workers.craft.pictures.webp import Webp
+
+# What all frames together may repeat: each has the palette and the colour profile that the picture has once.
+_SHARED_BYTES = 64 * 1024**2
 
 type _Write[S: Still] = Callable[[Image.Image, S], bytes]
 
@@ -49,11 +52,15 @@ def remade(path: Path, media_type: str, to: Path, budget: Budget) -> Remade:
 def _made(data: mmap, media_type: str, budget: Budget) -> tuple[int, bytes]:
     match media_type:
         case "image/png":
-            return _contained(Png(data), media_type, budget, lambda picture, _: writing.png(picture))
+            return _contained(
+                Png(data), media_type, budget, lambda picture, _: writing.png(picture), most_bytes=len(data)
+            )
         case "image/gif":
-            return _contained(Gif(data), media_type, budget, lambda picture, _: writing.gif(picture))
+            return _contained(
+                Gif(data), media_type, budget, lambda picture, _: writing.gif(picture), most_bytes=len(data)
+            )
         case "image/webp":
-            return _contained(Webp(data), media_type, budget, _webp)
+            return _contained(Webp(data), media_type, budget, _webp, most_bytes=len(data))
         case "image/avif":
             return avif.made(data, budget)
         case _:
@@ -61,15 +68,18 @@ def _made(data: mmap, media_type: str, budget: Budget) -> tuple[int, bytes]:
 
 
 def _contained[S: Still](
-    container: Container[S], media_type: str, budget: Budget, write: _Write[S]
+    container: Container[S], media_type: str, budget: Budget, write: _Write[S], *, most_bytes: int
 ) -> tuple[int, bytes]:
     """Return how many pictures a container has, and one of new ones."""
-    frames = 0
+    frames = size_bytes = 0
     budget.afford(container.width, container.height)
     for still in container.stills():
         frames += 1
         budget.afford(still.width, still.height)
         budget.afford(container.width, container.height, frames)
+        size_bytes += len(still.data)
+        if frames > 1 and size_bytes > most_bytes + _SHARED_BYTES:
+            raise TooCostly(f"{size_bytes} bytes in {frames} frames")
     if not frames:
         raise Damaged("no picture in it")
     upright = 1 if container.moving else orientation(container.exif)

@@ -6,6 +6,7 @@ Most are written byte by byte (ISO/IEC 14496-12), since no encoder would make th
 import struct
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -285,12 +286,32 @@ def _named_often(path: Path, _: Canary) -> None:
     path.write_bytes(mp4(track(avc1(parameters=parameters), claimed, seconds=seconds), seconds=seconds, media=picture))
 
 
+def _hidden(path: Path, _: Canary) -> None:
+    """Write a WebM of large pictures in VP8 that all say that they are not to be shown (RFC 6386, section 9.1)."""
+    clips.write(path, Made(muxer="webm", video="libvpx", width=2992, height=2992, seconds=0.04, coding=clips.HASTE), {})
+    library = cast("Any", av)  # its types are full of holes
+    with library.open(str(path)) as source, library.open(f"{path}.hidden", "w", format="webm") as target:
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        first = bytearray(bytes(next(source.demux())))
+        first[0] &= ~0x10
+        for number in range(300):
+            packet = library.Packet(bytes(first))
+            packet.stream, packet.is_keyframe = stream, True
+            packet.pts = packet.dts = 10 * number
+            packet.time_base = Fraction(1, 1000)
+            target.mux(packet)
+    Path(f"{path}.hidden").rename(path)
+
+
 def _with_edits(path: Path, _: Canary) -> None:
     video = track(avc1(), some(2000, 1))
     path.write_bytes(mp4(box(b"trak", video[8:], _EDITS)))
 
 
 HOSTILE: dict[str, Hostile] = {
+    "300 pictures that are not to be shown": Hostile(
+        media_type=_WEBM_TYPE, write=_hidden, refusal=refusals.UnreadableFile
+    ),
     "30 tracks of 249,000 pictures": Hostile(
         media_type=_MP4, write=_written(mp4(*[track(avc1(), some(249_000, 1))] * 30)), refusal=refusals.TooComplex
     ),

@@ -24,12 +24,17 @@ from workers.craft.pictures.pillow import Image
 # Whatever a clip's headers name, no other decoder is ever run on it, not even to find out what it contains.
 _DECODERS = (
     "h264,hevc,vp8,vp9,libdav1d,av1,aac,mp3,mp3float,opus,libopus,vorbis,flac,"
-    "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_f32le,pcm_f32be"
+    "pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_f32le,pcm_f32be,pcm_f64le"
 )
 _BUFFER_BYTES = 256 * 1024
 # How far to look for the first picture, and how many packets on the way may be damaged.
 _FIRST_PACKETS = 600
 _DAMAGED_PACKETS = 32
+# What the way there may cost: pixels of packets that were to be shown and gave no picture, pixels of all (four seconds
+# of HD before the place where an edit begins have fewer), and their bytes.
+_HIDDEN_PIXELS = 60_000_000
+_FIRST_PIXELS = 520_000_000
+_FIRST_BYTES = 24_000_000
 _WATCHED_PACKETS = 500
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -75,6 +80,11 @@ class Tally(Struct, kw_only=True):
     def seconds(self) -> float:
         """How long it plays."""
         return max(0.0, (self.last - self.first) * self.unit_s) if self.packets else 0.0
+
+    @property
+    def end_s(self) -> float:
+        """When it is over, by the clip's own clock, which need not begin with it."""
+        return max(0.0, self.last * self.unit_s) if self.packets else 0.0
 
     def add(self, packet: Piece) -> None:
         """Count a packet. Those that players decode but do not show take no time."""
@@ -195,8 +205,11 @@ class Clip:
         context = cast("Any", stream.codec_context)
         context.thread_count = 1
         context.options = {"max_pixels": str(self._most_pixels)}
-        damaged = 0
+        damaged = hidden = pixels = size_bytes = 0
         for number, packet in enumerate(self._container.demux(stream)):
+            size_bytes += packet.size
+            if size_bytes - packet.size > _FIRST_BYTES:
+                break
             try:
                 yield from packet.decode()
                 if stream.type == "video" and packet.is_keyframe and not packet.is_discard:
@@ -204,6 +217,11 @@ class Clip:
                     context.flush_buffers()
             except FFmpegError:
                 damaged += 1
+            size = context.width * context.height if stream.type == "video" else 0
+            pixels += size
+            hidden += 0 if packet.is_discard else size
+            if pixels > _FIRST_PIXELS or hidden > _HIDDEN_PIXELS:
+                break
             if number > _FIRST_PACKETS or damaged > _DAMAGED_PACKETS:
                 break
         raise BrokenClip("there is nothing to be seen or heard")

@@ -24,7 +24,9 @@ from workers.scan.refusals import (
 )
 
 _MOST_PIXELS: Final = CLIP_MOST_MEGAPIXELS * 1_000_000
-_MOST_STREAMS: Final = 8
+# Of pictures and sound, and with all else that cameras write beside them.
+_MOST_TRACKS: Final = 8
+_MOST_STREAMS: Final = 32
 # Slow motion is filmed at 240, which a clip's own clock may turn into a little more.
 _MOST_FPS: Final = 241
 _MOST_PACKETS: Final = 1_000_000
@@ -32,6 +34,7 @@ _POSTER_EDGE: Final = 1280
 _THUMBNAIL_EDGE: Final = 512
 
 _PCM: Final = {"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le", "pcm_f32be"}
+_WAV_PCM: Final = {*_PCM, "pcm_u8", "pcm_s32le", "pcm_f64le"}
 
 
 class _Container(Struct, frozen=True, kw_only=True):
@@ -59,12 +62,13 @@ _CONTAINERS: Final[dict[str, _Container]] = {
         muxer="webm",
         video=frozenset({"vp8", "vp9", "av1"}),
         audio=frozenset({"opus", "vorbis"}),
+        options={"avoid_negative_ts": "make_zero"},  # a recorder may have begun late
     ),
     "audio/mp4": _Container(demuxer="mov", muxer="mp4", audio=_MP4.audio, options=_MP4.options),
     "audio/mpeg": _Container(
         demuxer="mp3", muxer="mp3", audio=frozenset({"mp3"}), options={"id3v2_version": "0", "write_id3v1": "0"}
     ),
-    "audio/wav": _Container(demuxer="wav", muxer="wav", audio=frozenset(_PCM)),
+    "audio/wav": _Container(demuxer="wav", muxer="wav", audio=frozenset(_WAV_PCM)),
     "audio/ogg": _Container(demuxer="ogg", muxer="ogg", audio=frozenset({"opus", "vorbis", "flac"})),
 }
 
@@ -95,9 +99,9 @@ def _readable(media_type: str) -> Generator[None]:
 def _judged(asked: Asked, container: _Container) -> list[Track]:
     """Refuse what exceeds a budget by the clip's own account; return the tracks that are kept, in their order."""
     with _opened(asked.path, container) as clip:
-        if clip.streams > _MOST_STREAMS:
-            raise TooComplex
         tracks = [track for track in clip.tracks if not track.cover]
+        if clip.streams > _MOST_STREAMS or len(tracks) > _MOST_TRACKS:
+            raise TooComplex
         videos = [track for track in tracks if track.kind == "video"]
         if videos and asked.media_type.startswith("audio/"):
             raise TypeMismatch(declared=asked.media_type, found=f"video/{container.muxer}")
@@ -124,9 +128,11 @@ def _judge_size(track: Track) -> None:
 
 def _judge_frames(track: Track, seconds: float) -> None:
     fps = track.fps or 0.0
-    frames = max(track.frames, round(seconds * fps), round(fps) if fps > _MOST_FPS else 0)
-    if frames > CLIP_MOST_FRAMES or fps > _MOST_FPS:
-        raise ClipTooHeavy(frames=frames, limit_frames=CLIP_MOST_FRAMES)
+    frames = max(track.frames, round(seconds * fps))
+    # A few pictures that follow at once are no slow motion: some recorders begin so.
+    too_fast = fps > _MOST_FPS and frames > _MOST_FPS
+    if frames > CLIP_MOST_FRAMES or too_fast:
+        raise ClipTooHeavy(frames=max(frames, round(fps)), limit_frames=CLIP_MOST_FRAMES)
 
 
 def _best(clip: Clip, tracks: Sequence[Track], kind: Kind, codecs: frozenset[str]) -> list[Track]:
@@ -176,7 +182,7 @@ def _copied(asked: Asked, container: _Container, kept: Sequence[Track], target: 
         )
     if any(not tally.packets for tally in tallies.values()):
         raise BrokenClip("a track has nothing in it")
-    longest = max((tally.seconds for tally in tallies.values()), default=0.0)
+    longest = max((max(tally.seconds, tally.end_s) for tally in tallies.values()), default=0.0)
     if declared is not None and longest < declared * 0.98 - 1.0:
         raise BrokenClip(f"{longest} of the declared {declared} seconds are there")
     return tallies
@@ -200,11 +206,13 @@ def _checked(target: Path, container: _Container, kept: Sequence[Track], passed:
         found = clip.tally(range(len(kept)))
     for track, copied in zip(kept, found.values(), strict=True):
         original = passed[track.index]
-        same = copied.size_bytes == original.size_bytes and (copied.packets == original.packets or track.codec in _PCM)
+        same = copied.size_bytes == original.size_bytes and (
+            copied.packets == original.packets or track.codec in _WAV_PCM
+        )
         if not same or abs(copied.seconds - original.seconds) > 0.1 + original.seconds * 0.01:
             raise BrokenClip(f"the copy of track {track.index} differs: {copied}, {original}")
-    if seconds is None:
-        raise BrokenClip("the copy does not tell how long it is")
+    if seconds is None:  # as of a WebM with one picture, of which nobody says for how long it is shown
+        seconds = max(tally.seconds for tally in found.values())
     facts: dict[str, Any] = {"duration_s": round(seconds, 3)}
     frames = [tally.packets for track, tally in zip(kept, found.values(), strict=True) if track.kind == "video"]
     return facts | ({"frames": frames[0]} if frames else {})

@@ -1,8 +1,12 @@
 """What hides in clips and pictures: samples named many times, frames beyond the picture, words between frames."""
 
 import struct
+import time
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
+import av
 import pytest
 from PIL import Image
 
@@ -10,9 +14,11 @@ from tests.support import clips
 from tests.support.clips import GOOD, Made
 from tests.support.corpus import asked
 from tests.support.corpus_clips import HOSTILE, Canary
-from tests.support.pictured import crowded_gif, encoded, opened, photo
+from tests.support.pictured import crowded_gif, encoded, opened, photo, profiled_png
 from workers.scan.examine import examine
-from workers.scan.refusals import TooManyFrames, UnreadableFile
+from workers.scan.refusals import TooComplex, TooManyFrames, UnreadableFile
+
+_av = cast("Any", av)  # its types are full of holes
 
 
 def test_a_picture_that_is_named_hundreds_of_times_does_not_become_a_huge_copy(tmp_path: Path) -> None:
@@ -103,3 +109,50 @@ def test_an_ogg_after_which_another_begins_is_refused(tmp_path: Path, name: str)
     assert examine(asked(tmp_path, song, media_type)).facts["duration_s"] == pytest.approx(2.0, abs=0.1)
     with pytest.raises(UnreadableFile):
         examine(asked(tmp_path, song + clips.write(tmp_path / name, made).read_bytes(), media_type))
+
+
+def test_pictures_that_are_not_to_be_shown_are_not_all_decoded(tmp_path: Path) -> None:
+    HOSTILE["300 pictures that are not to be shown"].write(tmp_path / "clip", Canary(path=tmp_path / "other", url=""))
+    question = asked(tmp_path, (tmp_path / "clip").read_bytes(), "video/webm")
+    start = time.process_time()
+    with pytest.raises(UnreadableFile):
+        examine(question)
+    assert time.process_time() - start < 1
+
+
+def test_a_profile_is_not_copied_to_any_number_of_frames(tmp_path: Path) -> None:
+    data = profiled_png(900, 40 * 1024**2)
+    start = time.process_time()
+    with pytest.raises(TooComplex):
+        examine(asked(tmp_path, data, "image/png"))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("times", [[0], [5000], [5000 + 40 * number for number in range(20)], [0, 1, 2, 500, 900]])
+@pytest.mark.parametrize("live", ["0", "1"])
+def test_a_recorder_may_begin_late_or_at_once_or_stop_after_one_picture(
+    tmp_path: Path, times: list[int], live: str
+) -> None:
+    made = Made(muxer="webm", video="libvpx", seconds=1, coding=clips.HASTE)
+    path = tmp_path / "recorded.webm"
+    with (
+        _av.open(str(clips.write(tmp_path / "whole.webm", made, {}))) as source,
+        _av.open(str(path), "w", options={"live": live}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for at, packet in zip(times, source.demux(), strict=False):
+            packet.time_base, packet.stream = Fraction(1, 1000), stream
+            packet.pts = packet.dts = at
+            packet.duration = None
+            target.mux(packet)
+    found = examine(asked(tmp_path, path.read_bytes(), "video/webm"))
+    assert found.facts["frames"] == len(times)
+    assert found.facts["duration_s"] == pytest.approx((times[-1] - times[0]) / 1000, abs=0.1)
+
+
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s32le", "pcm_f64le"])
+def test_plain_sound_in_other_depths_is_kept(tmp_path: Path, codec: str) -> None:
+    data = clips.write(tmp_path / "plain.wav", Made(muxer="wav", audio=codec, seconds=1)).read_bytes()
+    found = examine(asked(tmp_path, data, "audio/wav"))
+    assert found.facts == {"duration_s": 1.0}
+    assert clips.SECRET.encode() not in found.path.read_bytes()

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from workers.craft.pictures.container import Cursor, Data, Still
-from workers.craft.pictures.faults import Damaged
+from workers.craft.pictures.faults import Damaged, TooCostly
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD = struct.Struct(">IIBB3s")  # width, height, depth, colour; compression, filter, interlace
 _CONTROL = struct.Struct(">IIII4sBB")  # width, height, left, top, delay, disposal, blending; before it, a number
 _NUMBER = 4
 _MOST_CHUNKS = 65_536
+#: Of what the reader has to know; a colour profile is the longest of it.
+_MOST_KEPT_BYTES = 4 * 1024**2
 _GREY, _COLOURS = 0, 2
 #: What the reader of a still has to know besides its pixels.
 _KEPT = (b"PLTE", b"tRNS", b"iCCP")
@@ -53,12 +55,14 @@ class Png:
         self.width, self.height, self._depth, self._colour, self._way = _HEAD.unpack(head)
 
     def stills(self) -> Iterator[Frame]:
-        """Yield its pictures; raises `Damaged`."""
+        """Yield its pictures; raises `Damaged` or `TooCostly`."""
         kept: list[bytes] = []
         pixels: list[bytes] = []
         control = b""
         for name, content in _chunks(self._data):
             if name in _KEPT:
+                if len(content) > _MOST_KEPT_BYTES:
+                    raise TooCostly(f"{len(content)} bytes of {name!r}")
                 kept.append(_chunk(name, self._eight_bit(content) if name == b"tRNS" else content))
             elif name == b"eXIf":
                 self.exif = content

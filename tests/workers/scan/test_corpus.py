@@ -20,6 +20,8 @@ from tests.support.corpus_clips import Canary
 from tests.support.hostile import Written
 from tests.support.uploads import decided, kept, picture, uploaded
 from tests.support.work import working
+from workers import intake
+from workers.desk import Desk
 
 
 @pytest.fixture
@@ -71,6 +73,7 @@ async def test_a_hostile_file_is_refused_with_its_reason_and_the_worker_lives(
             assert not watched.was_opened()
             assert heard.paths == []
         assert (await kept(client, picture(), name="ok.png", purpose="photo"))["state"] == "ready"
+    await intake.tend(ground, Desk(ground))
     balance = await balance_of(ground, account, "storage_bytes")
     assert balance.held == 0
     assert len([path for path in (settings.files / "quarantine").rglob("*") if path.is_file()]) == 0

@@ -34,10 +34,11 @@ class Taken(Struct, frozen=True, kw_only=True):
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """A process that is measured: how the file goes up and down there, and how it is taken away again."""
+    """A process that is measured: how the file goes up, is brought to where it is served, comes down, and goes."""
 
     pid: int
     up: Callable[[], Awaitable[None]]
+    keep: Callable[[], Awaitable[None]]
     down: Callable[[], Awaitable[None]]
     clear: Callable[[], Awaitable[None]]
 
@@ -102,6 +103,7 @@ async def measured(settings: Settings, folder: Path, size_bytes: int, rounds: in
             for _ in range(rounds):
                 for name, served in peers.items():
                     taken.setdefault(("up", name), []).append(await _measure(served.pid, served.up))
+                    await served.keep()
                     taken.setdefault(("down", name), []).append(await _measure(served.pid, served.down))
                     await served.clear()
     return _figures(taken, size_bytes)
@@ -117,19 +119,22 @@ def _pulse(ground: Ground, account: Account, key: str, pid: int, large: Large) -
         uploaded.append(answer["file"]["id"])
         await large.send(answer["upload"]["url"], answer["upload"]["fields"])
 
-    async def down() -> None:
+    asset = f"{account.id}/{large.sha256}"
+
+    async def keep() -> None:
         # What a scan would keep of a real clip: here the same bytes, put among the assets by hand.
-        asset = f"{account.id}/{large.sha256}"
         async with ground.storage.opened("quarantine", f"{account.id}/{uploaded[-1]}") as path:
             await ground.storage.put("assets", asset, path)
+
+    async def down() -> None:
         link = await ground.storage.link(asset, filename="f.mp4", media_type="video/mp4", seconds=600)
         await large.fetch(link.url)
 
     async def clear() -> None:
-        await ground.storage.delete("assets", f"{account.id}/{large.sha256}")
+        await ground.storage.delete("assets", asset)
         await api.delete(f"/v1/files/{uploaded.pop()}")
 
-    return Served(pid=pid, up=up, down=down, clear=clear)
+    return Served(pid=pid, up=up, keep=keep, down=down, clear=clear)
 
 
 def _textbook(url: str, pid: int, large: Large) -> Served:
@@ -138,10 +143,10 @@ def _textbook(url: str, pid: int, large: Large) -> Served:
         await large.send(f"{url}/upload", {})
         large.field = "file"
 
-    async def clear() -> None:
+    async def nothing() -> None:
         return
 
-    return Served(pid=pid, up=up, down=lambda: large.fetch(f"{url}/download"), clear=clear)
+    return Served(pid=pid, up=up, keep=nothing, down=lambda: large.fetch(f"{url}/download"), clear=nothing)
 
 
 async def _answers(url: str) -> None:

@@ -59,13 +59,6 @@ class FileUrls(Struct, frozen=True, kw_only=True):
     events: str | None
 
 
-class FileError(Struct, frozen=True, kw_only=True):
-    """Why a file was rejected: a stable code, and the text in the caller's language."""
-
-    code: str
-    detail: str
-
-
 class FileAnswer(Struct, frozen=True, kw_only=True):
     """A file. `sha256` is of what is served, so it is there once the file is `ready`; `job_id` is its scan.
 
@@ -81,7 +74,7 @@ class FileAnswer(Struct, frozen=True, kw_only=True):
     size_bytes: int
     declared_sha256: str
     sha256: str | None
-    error: FileError | None
+    error: problems.Reason | None
     width: int | None
     height: int | None
     duration_s: float | None
@@ -170,9 +163,6 @@ def file_id(text: str) -> UUID:
 
 def answer(request: Request[Any, Any, Any], file: File, variants: Sequence[str] = ()) -> FileAnswer:
     """Return the file as its account sees it."""
-    error = None
-    if file.error is not None:
-        error = FileError(code=file.error["code"], detail=file.error[problems.language(request)])
     path = f"/v1/files/{file.id}"
     facts = _Facts(**{name: file.facts.get(name) for name in _Facts.__struct_fields__})
     return FileAnswer(
@@ -185,7 +175,7 @@ def answer(request: Request[Any, Any, Any], file: File, variants: Sequence[str] 
         size_bytes=file.size_bytes,
         declared_sha256=file.declared_sha256.hex(),
         sha256=file.sha256.hex() if file.sha256 is not None else None,
-        error=error,
+        error=problems.reason(request, file.error),
         width=facts.width,
         height=facts.height,
         duration_s=facts.duration_s,

@@ -40,13 +40,6 @@ class Urls(Struct, frozen=True, kw_only=True):
     retry: str
 
 
-class JobError(Struct, frozen=True, kw_only=True):
-    """Why a job failed: a stable code, and the text in the caller's language."""
-
-    code: str
-    detail: str
-
-
 class JobAnswer(Struct, frozen=True, kw_only=True):
     """A job. `charged` are units per meter, there once it is over; `cancel_requested` while it is being stopped.
 
@@ -73,7 +66,7 @@ class JobAnswer(Struct, frozen=True, kw_only=True):
     input: Document
     metadata: Document
     result: Document | None
-    error: JobError | None
+    error: problems.Reason | None
     charged: dict[str, int] | None
     urls: Urls
 
@@ -102,9 +95,6 @@ def job_id(text: str) -> UUID:
 
 def answer(request: Request[Any, Any, Any], job: Job | Admitted, waiting: Outlook | None = None) -> JobAnswer:
     """Return the job as its account sees it."""
-    error = None
-    if job.error is not None:
-        error = JobError(code=job.error["code"], detail=job.error[problems.language(request)])
     path = f"/v1/jobs/{job.id}"
     return JobAnswer(
         id=job.id,
@@ -126,7 +116,7 @@ def answer(request: Request[Any, Any, Any], job: Job | Admitted, waiting: Outloo
         input=job.spec["input"],
         metadata=job.labels,
         result=job.result,
-        error=error,
+        error=problems.reason(request, job.error),
         charged=job.charged,
         urls=Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel", retry=f"{path}/retry"),
     )

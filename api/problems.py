@@ -9,8 +9,10 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from msgspec import Struct
 
 from infra.errors import PulseError
+from infra.models import Document
 from infra.redis import AWAY, RedisUnavailable
 
 log = structlog.stdlib.get_logger()
@@ -67,6 +69,18 @@ def language(request: Request[Any, Any, Any]) -> str:
         if primary in {"ar", "en"} and weight > best_weight:
             best, best_weight = primary, weight
     return best
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Why a job failed or a file was rejected: a stable code, and the text in the caller's language."""
+
+    code: str
+    detail: str
+
+
+def reason(request: Request[Any, Any, Any], error: Document | None) -> Reason | None:
+    """Return what a row keeps of an error, `{code, en, ar}`, as the caller is told it."""
+    return Reason(code=error["code"], detail=error[language(request)]) if error is not None else None
 
 
 def respond(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:

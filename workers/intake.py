@@ -8,7 +8,7 @@ from sqlalchemy import select
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Account, File, Job
-from workers import files
+from workers import files, lifecycle
 from workers.desk import Desk
 from workers.lifecycle import Submission
 from workers.scan.spec import Scan, ScanInput
@@ -78,4 +78,4 @@ async def reject_broken(ground: Ground) -> None:
     async with ground.database.begin() as session:
         found = (await session.execute(broken.order_by(File.id).limit(_AT_ONCE))).all()
     for account_id, file_id, error in found:
-        await files.reject(ground, account_id, file_id, error or files.reason(ScanBrokenOff()))
+        await files.reject(ground, account_id, file_id, error or lifecycle.failure(ScanBrokenOff()))

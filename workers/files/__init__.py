@@ -10,6 +10,7 @@ docs/decisions/0008 says why it is built like this.
 
 from workers.files.announcement import NOT_KNOWN_YET, Announcement, check_purpose
 from workers.files.discards import MOST_AT_ONCE, clear
+from workers.files.keys import quarantine_key
 from workers.files.shelf import (
     FileNotFound,
     Folder,
@@ -33,10 +34,9 @@ from workers.files.uploads import (
     expire,
     forget,
     is_awaited,
-    quarantine_key,
     receive,
 )
-from workers.files.verdicts import Part, keep, reason, reject, undecided
+from workers.files.verdicts import Part, keep, reject, undecided
 from workers.media import media_type_of
 
 __all__ = [
@@ -67,7 +67,6 @@ __all__ = [
     "move",
     "page",
     "quarantine_key",
-    "reason",
     "receive",
     "reject",
     "rename",

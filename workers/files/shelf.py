@@ -14,6 +14,7 @@ from infra.models import File, Variant
 from infra.storage import Link
 from quotas import ledger
 from workers.files import discards, names
+from workers.files.keys import asset_key, quarantine_key
 from workers.media import ENDINGS, named
 
 _VARIANTS = ("original", "thumbnail", "poster")
@@ -174,12 +175,14 @@ async def delete(ground: Ground, account_id: UUID, file_id: UUID) -> None:
     async with ground.database.begin() as session:
         file = await get(session, account_id, file_id, lock=True)
         query = select(Variant.sha256).where(Variant.file_id == file_id).distinct()
-        keys = [f"{account_id}/{sha256.hex()}" for sha256 in await session.scalars(query)]
+        keys = [asset_key(account_id, sha256.hex()) for sha256 in await session.scalars(query)]
         await discards.note(session, "assets", keys, due=discards.NOW)
         if file.decided_at is None:
             # An upload under way could still bring it back.
             window = timedelta(seconds=ground.settings.upload_s) + discards.ON_ITS_WAY
-            await discards.note(session, "quarantine", [f"{account_id}/{file_id}"], due=discards.NOW, until=window)
+            await discards.note(
+                session, "quarantine", [quarantine_key(account_id, file_id)], due=discards.NOW, until=window
+            )
             await ledger.settle(session, {file_id: {}})
         await session.delete(file)
         await session.flush()
@@ -203,7 +206,7 @@ async def link(ground: Ground, account_id: UUID, file_id: UUID, name: str) -> Li
     stem = file.name.rpartition(".")[0] or file.name
     filename = file.name if name == "original" else f"{stem} ({name}){ENDINGS[variant.media_type][0]}"
     return await ground.storage.link(
-        f"{account_id}/{variant.sha256.hex()}",
+        asset_key(account_id, variant.sha256.hex()),
         filename=named(filename, variant.media_type),
         media_type=variant.media_type,
         seconds=ground.settings.link_s,

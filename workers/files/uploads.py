@@ -18,6 +18,7 @@ from infra.whole import whole
 from quotas import ledger
 from workers.files import announcement, discards, names, shelf
 from workers.files.announcement import NOT_KNOWN_YET, Announcement
+from workers.files.keys import quarantine_key
 
 METER = "storage_bytes"
 #: After this an upload is broken off; one that began in time is over before its row is.
@@ -68,11 +69,6 @@ class Announced(Struct, frozen=True, kw_only=True):
     form: Form
     quota: dict[str, ledger.Standing]
     crossings: Sequence[ledger.Crossing] = ()
-
-
-def quarantine_key(account_id: UUID, file_id: UUID) -> str:
-    """Return where a file lies until it is decided on."""
-    return f"{account_id}/{file_id}"
 
 
 async def announce(ground: Ground, account: Account, asked: Announcement) -> Announced:

@@ -11,12 +11,12 @@ from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Document, File, Variant
 from quotas import ledger
 from workers.files import discards
-from workers.files.uploads import METER, quarantine_key
+from workers.files.keys import asset_key, quarantine_key
+from workers.files.uploads import METER
 
 log = structlog.stdlib.get_logger()
 
@@ -47,7 +47,7 @@ async def keep(ground: Ground, file: File, parts: Sequence[Part], facts: Documen
 
     Returns the state that the file is in then: another verdict may have come first, or the file be gone ("deleted").
     """
-    keys = {f"{file.account_id}/{part.sha256}": part for part in parts}
+    keys = {asset_key(file.account_id, part.sha256): part for part in parts}
     while True:
         async with ground.database.begin() as session:
             noted = await discards.note(session, "assets", list(keys), due=discards.ON_ITS_WAY)
@@ -124,8 +124,3 @@ async def _forget(ground: Ground, account_id: UUID, file_id: UUID) -> None:
         await ground.storage.delete("quarantine", quarantine_key(account_id, file_id))
     except Exception as error:  # noqa: BLE001 (the verdict stands, whatever the store says)
         log.warning("an upload is not removed yet", file=str(file_id), reason=repr(error))
-
-
-def reason(error: PulseError) -> Document:
-    """Return what a rejected file's row keeps of an error."""
-    return {"code": error.code, "en": error.text("en"), "ar": error.text("ar")}

@@ -9,7 +9,7 @@ from infra import backoff
 from infra.models import File
 from infra.settings import Settings
 from infra.storage import ObjectNotFound
-from workers import events, files
+from workers import events, files, lifecycle
 from workers.context import Made, Run
 from workers.craft import child
 from workers.craft.child import ChildDied, ChildOutOfMemory, ChildTimedOut, ChildWroteTooMuch
@@ -38,7 +38,7 @@ async def make(request: Scan, run: Run) -> Made:
     try:
         state = await _judge(file, run)
     except FileRefused as refusal:
-        state = await files.reject(ground, account_id, file_id, files.reason(refusal))
+        state = await files.reject(ground, account_id, file_id, lifecycle.failure(refusal))
     return Made(result={"file": str(file_id), "state": state}, used={})
 
 
@@ -46,7 +46,7 @@ async def _judge(file: File, run: Run) -> str:
     """Return the file's state; raises the fact for which it is rejected."""
     key = files.quarantine_key(file.account_id, file.id)
     if await run.ground.storage.size("quarantine", key) is None:
-        return await files.reject(run.ground, file.account_id, file.id, files.reason(ObjectNotFound()))
+        return await files.reject(run.ground, file.account_id, file.id, lifecycle.failure(ObjectNotFound()))
     with tempfile.TemporaryDirectory(prefix="pulse-scan-") as folder:
         async with run.ground.storage.opened("quarantine", key) as path:
             await run.say(events.Progress(done=1, total=_STEPS, stage="viruses"))

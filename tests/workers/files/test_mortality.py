@@ -1,7 +1,6 @@
 """Whoever dies between two steps of a file's life leaves nothing that the tender does not clear, and no unit lost."""
 
 import asyncio
-import os
 import subprocess
 import sys
 
@@ -9,11 +8,11 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from infra import settings as config
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import ROOT, Settings
 from tests.support.books import assert_even, balance_of
+from tests.support.process import environ
 from tests.support.work import work_off
 from workers import files, intake, tend
 from workers.desk import Desk
@@ -24,12 +23,11 @@ _FEWEST_STEPS = 25
 
 async def _lives(settings: Settings, account: Account) -> int:
     """Let one process after another live and die; returns how many steps a whole life has."""
-    environ = {config.variable(name): str(value) for name, value in msgspec.structs.asdict(settings).items() if value}
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "tests.support.mortal", str(account.id)],
         cwd=ROOT,
-        env={**os.environ, **environ},
+        env=environ(settings),
         capture_output=True,
         text=True,
         check=False,

@@ -59,6 +59,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_limit_bytes: Annotated[int, Meta(ge=1024, description="Largest request body; more is answered 413.")] = (
         1_048_576
     )
+    proxies: Annotated[
+        int,
+        Meta(ge=0, le=16, description="Proxies before the API whose `X-Forwarded-For` is believed; 0: none."),
+    ] = 0
+    wait_s: Annotated[
+        int, Meta(ge=1, le=600, description="Longest that one call may wait for a job (`Prefer: wait`, `?wait=`).")
+    ] = 60
+    account_streams: Annotated[
+        int, Meta(ge=1, description="Event streams that one account may have open at a time.")
+    ] = 200
+    account_queued: Annotated[int, Meta(ge=1, description="Unfinished jobs of one account; more are answered 429.")] = (
+        20_000
+    )
+    account_events: Annotated[
+        int, Meta(ge=100, description="Events that an account's own stream keeps; the oldest leave first.")
+    ] = 2_000
     public_url: Annotated[
         str, _text("Where the outside finds the API, for links to local files; empty: `http://` and its host and port.")
     ] = ""

@@ -25,6 +25,7 @@ class Job(Table):
         # What the tender walks: only the few jobs that are not over.
         Index("ix_jobs_unfinished", "id", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("start_by IS NOT NULL AND finished_at IS NULL")),
+        Index("ix_jobs_cancel_by", "cancel_by", postgresql_where=text("cancel_by IS NOT NULL AND finished_at IS NULL")),
         # Dead letters: what failed and was not given another go.
         Index("ix_jobs_dead", "id", postgresql_where=text("error IS NOT NULL AND replayed_as IS NULL")),
         {"postgresql_partition_by": "RANGE (id)"},
@@ -51,6 +52,14 @@ class Job(Table):
     lane: Mapped[str] = mapped_column(server_default="interactive")
     #: Expires, uncharged, when it has not been started for the first time by this moment.
     start_by: Mapped[Moment | None]
+    #: The longest that one try may run, in seconds, where the caller wants less than its kind allows.
+    timeout_s: Mapped[int | None] = mapped_column(Integer)
+    #: Cancelled, whatever it does, when it is not over by this moment.
+    cancel_by: Mapped[Moment | None]
+    #: Whom to tell: a URL of the caller's.
+    webhook: Mapped[str | None]
+    #: The batch that it was handed over with.
+    batch_id: Mapped[UUID | None]
     #: The caller's name for what may be live only once (`UniqueJob`).
     unique_key: Mapped[str | None]
     #: The failed job that this one is another go at, and the job that another go was made as.
@@ -71,7 +80,7 @@ class Job(Table):
 
 
 class IdempotencyKey(Table):
-    """A caller's own name for a submission, so that sending it twice makes one job."""
+    """A caller's own name for a call that makes something, so that calling twice makes it once."""
 
     __tablename__ = "idempotency_keys"
 
@@ -79,7 +88,8 @@ class IdempotencyKey(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     #: SHA-256 of the route and the decoded request: the same key with another request is refused.
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
-    job_id: Mapped[UUID]
+    #: What the call made: a job, or a file.
+    subject_id: Mapped[UUID]
     created_at: Mapped[Now]
     expires_at: Mapped[Moment] = mapped_column(index=True)
 

@@ -298,7 +298,7 @@ async def test_the_house_is_kept(ground: Ground, account: Account) -> None:
     async with ground.database.begin() as session:
         await session.execute(
             text(
-                "INSERT INTO idempotency_keys (account_id, key, fingerprint, job_id, expires_at)"
+                "INSERT INTO idempotency_keys (account_id, key, fingerprint, subject_id, expires_at)"
                 " VALUES (:a, 'old', '', :a, now()), (:a, 'new', '', :a, now() + interval '1 hour')"
             ),
             {"a": account.id},

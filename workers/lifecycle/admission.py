@@ -141,7 +141,7 @@ _INSERT = text("""
             AS g(id, account_id, kind, spec, labels, created_at, run_at, lane, start_by, unique_key, replay_of,
                  key, fingerprint)
     ), keeping AS (
-        INSERT INTO idempotency_keys (account_id, key, fingerprint, job_id, created_at, expires_at)
+        INSERT INTO idempotency_keys (account_id, key, fingerprint, subject_id, created_at, expires_at)
         SELECT account_id, key, fingerprint, id, created_at, created_at + CAST(:keep AS interval)
         FROM given WHERE key IS NOT NULL
     ), naming AS (

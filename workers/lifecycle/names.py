@@ -129,10 +129,10 @@ _FORGET_EXPIRED = text(f"""
     WHERE k.account_id = n.account_id AND k.key = n.key AND k.expires_at <= now()
 """)  # noqa: S608 (a constant of this module)
 _FIND_KEYS = text(
-    f"SELECT account_id, key, fingerprint, job_id FROM idempotency_keys JOIN {_THESE} USING (account_id, key)"  # noqa: S608
+    f"SELECT account_id, key, fingerprint, subject_id FROM idempotency_keys JOIN {_THESE} USING (account_id, key)"  # noqa: S608
 )
 _KEEP = text("""
-    INSERT INTO idempotency_keys (account_id, key, fingerprint, job_id, expires_at)
+    INSERT INTO idempotency_keys (account_id, key, fingerprint, subject_id, expires_at)
     SELECT g.*, now() + CAST(:keep AS interval)
     FROM unnest(CAST(:accounts AS uuid[]), CAST(:keys AS text[]), CAST(:fingerprints AS bytea[]), CAST(:jobs AS uuid[]))
          AS g

@@ -11,7 +11,7 @@
     ├── providers.catalog.UnknownModel          400
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
     │                                           and workers.craft.child)
-    ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 503
+    ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 429, 503
     └── api.body, given, jobs, multipart,       400, 401, 404, 405, 408, 413, 415, 416, 500
         problems, ranges
 

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -100,8 +100,13 @@ class Overseer:
 
     async def place(self, pool: str, job_id: UUID) -> Place | None:
         """Return where a job waits, or None when it does not: it runs, is not due yet, or is not there."""
+        return (await self.places(pool, [job_id]))[0]
+
+    async def places(self, pool: str, job_ids: Sequence[UUID]) -> list[Place | None]:
+        """Return where jobs wait, at most a thousand in one call; None stands for those that do not."""
         name = queue.name(pool)
-        return _place(await self._position([name], [queue.base(name), str(job_id)]))
+        told = await self._position([name], [queue.base(name), *(str(job_id) for job_id in job_ids)])
+        return [_place(each) if each else None for each in _PLACES.decode(told)]
 
     async def recount(self, pool: str) -> None:
         """Count a pool's running jobs anew, for its caps: Redis may have come back with an older count."""
@@ -142,12 +147,15 @@ def _control(flat: Sequence[bytes]) -> Control:
     )
 
 
-def _place(told: Sequence[Any]) -> Place | None:
-    if not told:
-        return None
+# As position.lua tells them: before, of the account, in the other lane, running, of the account, of the kind, the lane.
+type _Told = tuple[int, int, int, int, int, int, Lane]
+_PLACES = msgspec.msgpack.Decoder(list[_Told | Literal[False]])
+
+
+def _place(told: _Told) -> Place:
     before, own, other, running, account_running, kind_running, lane = told
     return Place(
-        lane="batch" if lane == b"batch" else "interactive",
+        lane=lane,
         before=before,
         before_of_account=own,
         other_lane=other,

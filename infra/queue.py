@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -33,7 +33,7 @@ BATCH_EVERY = 8
 MOST_LOSSES = 20
 Lane = Literal["interactive", "batch"]
 # A definition that expires is lost to the queue; the tender would bring the job back, but a backlog should not need it.
-_KEEP_DEFINITION = timedelta(days=14)
+_KEEP_DEFINITION_MS = 14 * 86_400_000
 # A script is called with so many jobs at most: nobody else is served while it runs.
 _MOST_AT_ONCE = 1000
 _LUA = Path(__file__).parent / "lua"
@@ -109,6 +109,17 @@ class Waiting(Struct, frozen=True):
     account: str = ""
     kind: str = ""
     lane: Lane = "interactive"
+    due_ms: int = 0
+
+
+def waiting(job_id: UUID, account_id: UUID, kind: str, lane: Lane, due: datetime | None = None) -> Waiting:
+    """Return a job of the studio, to start from `due` (at once by default)."""
+    said = str(job_id)
+    return Waiting(said, FUNCTION, (said,), str(account_id), kind, lane, _ms(due))
+
+
+def _ms(due: datetime | None) -> int:
+    return 0 if due is None else int(due.timestamp() * 1000)
 
 
 class Queue:
@@ -133,18 +144,19 @@ class Queue:
 
         One that waits or runs there already stays as it is.
         """
-        waiting = [
-            Waiting(str(job_id), FUNCTION, (str(job_id),), str(account_id), kind, lane) for job_id, account_id in jobs
-        ]
-        await self.put(name(pool), waiting, due=due)
+        await self.put(name(pool), [waiting(*job, kind, lane, due) for job in jobs])
 
-    async def put(self, queue_name: str, jobs: Sequence[Waiting], *, due: datetime | None = None) -> None:
+    async def put(self, queue_name: str, jobs: Sequence[Waiting]) -> None:
         """Put any function's jobs on a queue of arq's, in one call for every thousand."""
-        due_ms = 0 if due is None else int(due.astimezone(UTC).timestamp() * 1000)
         for some in _chunks(jobs):
-            rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job))) for job in some]
-            fixed = (_now_ms(), due_ms, int(_KEEP_DEFINITION.total_seconds() * 1000))
-            await self._enqueue([queue_name], [base(queue_name), msgspec.msgpack.encode((*fixed, rows))])
+            await self._enqueue([queue_name], [base(queue_name), _packed(some)])
+
+    def add(self, pipe: Any, queue_name: str, jobs: Sequence[Waiting]) -> None:
+        """Add to a pipeline what puts jobs on a queue."""
+        script: Any = self._enqueue
+        pipe.scripts.add(script)
+        for some in _chunks(jobs):
+            pipe.evalsha(script.sha, 1, queue_name, base(queue_name), _packed(some))
 
     async def forget(self, pool: str, job_ids: Sequence[UUID]) -> None:
         """Take jobs off a pool's queue, as far as they do not run."""
@@ -326,6 +338,11 @@ class Renewer:
 
 def _slots(said: int) -> int | None:
     return said if said >= 0 else None
+
+
+def _packed(jobs: Sequence[Waiting]) -> bytes:
+    rows = [(job.id, job.lane, job.kind, job.account, road.text(_definition(job)), job.due_ms) for job in jobs]
+    return msgspec.msgpack.encode((_now_ms(), _KEEP_DEFINITION_MS, rows))
 
 
 def _definition(job: Waiting) -> bytes:

@@ -74,6 +74,32 @@ START = EventId(0, 0)
 type _Append = tuple[UUID, int, int, tuple[bytes, ...], bool]
 
 
+class Source(Struct, frozen=True):
+    """The job that speaks, whose it is, and the batch that it belongs to."""
+
+    job_id: UUID
+    account_id: UUID
+    kind: str
+    batch_id: UUID | None = None
+
+
+class Line(Struct, frozen=True):
+    """An event's JSON; a `shared` one is also told in the account's own stream."""
+
+    data: bytes
+    shared: bool
+
+
+class Append(Struct, frozen=True, kw_only=True):
+    """What a source says in an attempt: `lines`, numbered from `first`; `over` where these are its last."""
+
+    source: Source
+    attempt: int
+    first: int
+    lines: Sequence[Line]
+    over: bool = False
+
+
 class Event(Struct, frozen=True):
     """One thing a job said: its id and its JSON."""
 
@@ -106,6 +132,7 @@ class Streams:
         self._keep_s = keep_s
         script: Any = redis.register_script(_APPEND)  # redis-py types it as both its clients at once
         self._call: Callable[[list[str], list[Any]], Awaitable[list[Any]]] = script
+        self._script = script
         #: What is said while one append is under way goes out in the next, of however many jobs.
         self._appends = Coalescer(self._append_all, most=_MOST_AT_ONCE, passing=road.AWAY)
 
@@ -122,8 +149,20 @@ class Streams:
             if told == b"ok":
                 return sent
 
+    def put(self, pipe: Any, appends: Sequence[Append]) -> None:
+        """Add one call to a pipeline that appends what many jobs say; those that are fenced say nothing."""
+        rows = self._rows(
+            [(it.source.job_id, it.attempt, it.first, tuple(line.data for line in it.lines), it.over) for it in appends]
+        )
+        pipe.scripts.add(self._script)
+        pipe.evalsha(self._script.sha, 0, _PREFIX, msgspec.msgpack.encode(rows))
+
     async def _append_all(self, appends: Sequence[_Append]) -> list[tuple[bytes, int]]:
-        rows = [
+        rows = self._rows(appends)
+        return list(itertools.batched(await self._call([], [_PREFIX, msgspec.msgpack.encode(rows)]), 2))
+
+    def _rows(self, appends: Sequence[_Append]) -> list[tuple[Any, ...]]:
+        return [
             (
                 str(job_id),
                 _channel(job_id),
@@ -136,7 +175,6 @@ class Streams:
             )
             for job_id, attempt, first, news, over in appends
         ]
-        return list(itertools.batched(await self._call([], [_PREFIX, msgspec.msgpack.encode(rows)]), 2))
 
     async def end(self, job_id: UUID, attempt: int, data: bytes) -> None:
         """Append a terminal event after whatever `attempt` has said, and start the stream's last `keep_s` seconds."""

@@ -4,6 +4,9 @@ All functions work inside the caller's transaction, so that units move together 
 files) or not at all, and each works for many at once. Locks are always taken on balances first, in id order, and
 everything else is looked at after that: a decision made on what was read before the lock would be made on a stale
 snapshot. What is settled on a level meter stays used until it is released.
+
+What jobs hold moves together with their rows in one call of the database's own function `admit_jobs`, which does as
+`Drawing` does: it stands in `migrations/versions/0004_admit_jobs.sql`, and `workers/lifecycle/admission.py` calls it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,6 +69,19 @@ class _Counter(Struct, kw_only=True):
     def remaining(self) -> int:
         return self.granted - self.used - self.held
 
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            limit=self.granted,
+            used=self.used,
+            held=self.held,
+            remaining=self.remaining,
+            resets_at=self.period_end,
+        )
+
+    def refusal(self, amount: int) -> QuotaExceeded:
+        return refusal(self.meter, needed=amount, remaining=self.remaining, resets_at=self.period_end)
+
     def take(self, amount: int) -> list[Crossing]:
         self.held, self.touched = self.held + amount, True
         taken, crossings = self.held + self.used, list[Crossing]()
@@ -88,14 +104,7 @@ class Drawing:
 
     def standing(self, account_id: UUID, meter: str) -> Standing:
         """Return how a locked balance stands, with everything drawn until now."""
-        counter = self._counters[account_id, meter]
-        return Standing(
-            limit=counter.granted,
-            used=counter.used,
-            held=counter.held,
-            remaining=counter.remaining,
-            resets_at=counter.period_end,
-        )
+        return self._counters[account_id, meter].standing
 
     def hold(self, account_id: UUID, holder_id: UUID, units: Mapping[str, int]) -> list[Crossing]:
         """Set `units` (per meter) aside for a job or a file: all of its meters, or none.
@@ -105,7 +114,7 @@ class Drawing:
         wanted = [(self._counters[account_id, meter], amount) for meter, amount in units.items() if amount > 0]
         for counter, amount in wanted:
             if amount > counter.remaining:
-                raise _refusal(counter, amount)
+                raise counter.refusal(amount)
         self._holds += [(holder_id, counter, amount) for counter, amount in wanted]
         return [crossing for counter, amount in wanted for crossing in counter.take(amount)]
 
@@ -131,13 +140,14 @@ class Drawing:
         self._holds = []
 
 
-def _refusal(counter: _Counter, amount: int) -> QuotaExceeded:
-    name = plans.load().meters[counter.meter]
+def refusal(meter: str, *, needed: int, remaining: int, resets_at: datetime | None) -> QuotaExceeded:
+    """Return the fact that a meter does not have what is needed."""
+    name = plans.load().meters[meter]
     return QuotaExceeded(
-        meter=counter.meter,
-        needed=amount,
-        remaining=counter.remaining,
-        resets_at=counter.period_end,
+        meter=meter,
+        needed=needed,
+        remaining=remaining,
+        resets_at=resets_at,
         name_en=name.en,
         name_ar=name.ar,
     )
@@ -184,11 +194,16 @@ async def lock(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> 
     found = await _lock_current(session, pairs)
     missing = pairs.keys() - {(counter.account_id, counter.meter) for counter in found}
     if missing:
-        now = (await session.scalars(select(func.now()))).one()  # as `_LOCK` sees it, whatever our own clock says
-        for account_id, meter in sorted(missing):
-            await _open_period(session, pairs[account_id, meter], meter, now)
+        await open_periods(session, [(pairs[pair], pair[1]) for pair in missing])
         found = await _lock_current(session, pairs)
     return Drawing(found)
+
+
+async def open_periods(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> None:
+    """Open the current period of accounts' meters, each with its plan's grant, where it is not open yet."""
+    now = (await session.scalars(select(func.now()))).one()  # as the locks see it, whatever our own clock says
+    for account, meter in sorted(wanted, key=lambda pair: (pair[0].id, pair[1])):
+        await _open_period(session, account, meter, now)
 
 
 async def _lock_current(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) -> list[_Counter]:

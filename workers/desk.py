@@ -1,20 +1,24 @@
 """One process's way to the lifecycle: what its jobs or requests ask at the same time goes in one statement each."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Literal
 from uuid import UUID
 
+from infra import backoff
 from infra.coalesce import Coalescer
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from workers import lifecycle
 from workers.context import LostLease
-from workers.lifecycle import Attempt, End, Ended, Kept, Return, Submission, Submitted
+from workers.lifecycle import Attempt, Backlog, End, Ended, Kept, Ready, Return, Submission, Submitted
 
 _MOST_AT_ONCE = 200
+# How long after it was asked a submission is asked again.
+_PATIENCE_S = 3.0
 
 
 class Desk:
@@ -23,6 +27,7 @@ class Desk:
     def __init__(self, ground: Ground) -> None:
         """Start with nothing to do."""
         self._ground = ground
+        self._backlog = Backlog(ground.database, ground.settings.account_queued, time.monotonic)
         self._admissions = _coalescer(self._admit_all)
         self._announcements = _coalescer(partial(lifecycle.announce, ground))
         self._claims = _coalescer(self._claim_all)
@@ -31,8 +36,14 @@ class Desk:
         self._ends = _coalescer(partial(lifecycle.finish, ground))
 
     async def submit(self, submission: Submission) -> Submitted:
-        """Admit a job; raises the fact that refuses it."""
-        answer, announced = await self._admissions.ask(submission)
+        """Admit a job; raises the fact that refuses it.
+
+        While it is unknown whether it was admitted it is asked again, for a few seconds: by the submission's id.
+        """
+        ready = lifecycle.prepare(self._ground, submission)
+        if ready.refusal is not None and not ready.is_named:
+            raise ready.refusal
+        answer, announced = await self._admissions.ask((ready, asyncio.get_running_loop().time()))
         if isinstance(answer, PulseError):
             raise answer
         if announced is not None:
@@ -59,12 +70,21 @@ class Desk:
         return await self._ends.ask(end)
 
     async def _admit_all(
-        self, submissions: Sequence[Submission]
+        self, asked: Sequence[tuple[Ready, float]]
     ) -> list[tuple[Submitted | PulseError, "asyncio.Future[None] | None"]]:
         """Admit, and announce what is new whether or not its caller waits: one that has left has a job all the same."""
+        until = min(asked_at for _, asked_at in asked) + _PATIENCE_S
+        readies = [ready for ready, _ in asked]
+        readies = await _insist(lambda: self._backlog.within(readies), until)
+        try:
+            answers = await _insist(lambda: lifecycle.admit_ready(self._ground, readies), until)
+        except BaseException:
+            self._backlog.forget(readies)
+            raise
+        self._backlog.settle(readies, answers)
         return [
             (answer, self._announcements.put(answer) if isinstance(answer, Submitted) and not answer.known else None)
-            for answer in await lifecycle.admit(self._ground, submissions)
+            for answer in answers
         ]
 
     async def _claim_all(self, claims: Sequence[tuple[UUID, float]]) -> list[Attempt | LostLease | None]:
@@ -81,6 +101,20 @@ class Desk:
                 answers[place] = attempt
                 del waiting[place]
         return answers
+
+
+async def _insist[Answer](deed: Callable[[], Awaitable[Answer]], until: float) -> Answer:
+    """Return what a deed returns that may be done twice, while the database is away until a moment of the loop's."""
+    failures = 0
+    while True:
+        try:
+            return await deed()
+        except DatabaseUnavailable:
+            failures += 1
+            wait_s = backoff.wait_s(failures, base_s=0.05, most_s=0.5)
+            if asyncio.get_running_loop().time() + wait_s > until:
+                raise
+            await asyncio.sleep(wait_s)
 
 
 def _coalescer[Item, Answer](

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Struct
 
 from infra.models import Document
+from infra.streams import Line
 
 
 class Said(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -95,6 +96,11 @@ class _Typed(Struct):
 def encode(said: Said) -> bytes:
     """Return the event as JSON."""
     return msgspec.json.encode(said)
+
+
+def line(said: Said) -> Line:
+    """Return the event as its stream keeps it; what an account hears of all of its jobs is shared."""
+    return Line(encode(said), not isinstance(said, Delta | Usage))
 
 
 def decode(data: bytes) -> AnySaid:

@@ -48,13 +48,26 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         ]
         | None
     ) = None
+    timeout: (
+        Annotated[
+            int, Meta(ge=1, le=86_400, description="Seconds that one try may run, where its kind allows no less.")
+        ]
+        | None
+    ) = None
+    webhook: (
+        Annotated[
+            str,
+            Meta(max_length=2048, description="Whom to tell of the job's end: an address of yours, beginning https://"),
+        ]
+        | None
+    ) = None
 
     @property
     def kind(self) -> str:
         """What is to be made."""
         return str(self.__struct_config__.tag)
 
-    def check(self) -> None:
+    def check(self, settings: Settings) -> None:  # noqa: ARG002
         """Raise `MomentTooLate` or `StartDeadlineTooEarly` where the moments make no sense."""
         now = datetime.now(UTC)
         if self.run_at is not None and self.run_at > now + timedelta(days=_FURTHEST_DAYS):

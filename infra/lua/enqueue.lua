@@ -1,19 +1,19 @@
 -- Puts jobs on a queue, each once: one that waits or runs already stays as it is. Of one that runs, what Redis has
 -- forgotten is told again.
 -- KEYS[1]  arq's queue
--- ARGV     base, then MessagePack of {now in ms (0: the server's), ms at which they are due (0: now), ms to keep a
---          definition, {{id, lane, kind, account, definition}, ...}}
+-- ARGV     base, then MessagePack of {now in ms (0: the server's), ms to keep a definition, {{id, lane, kind, account,
+--          definition, ms at which it is due (0: now)}, ...}}
 -- Returns  the number of jobs that are new on the queue
 local queue, base = KEYS[1], ARGV[1]
-local now, due, keep, jobs = unpack(cmsgpack.unpack(ARGV[2]))
+local now, keep, jobs = unpack(cmsgpack.unpack(ARGV[2]))
 now = clock(now)
-if due == 0 then due = now end
 local ids = {}
 for i, job in ipairs(jobs) do ids[i] = job[1] end
 local known, seen = redis.call('ZMSCORE', queue, unpack(ids)), {}
 local who, scores, lists, changes, added = {}, {}, {}, {}, 0
 for i, job in ipairs(jobs) do
-    local id, lane, kind, account, definition = unpack(job)
+    local id, lane, kind, account, definition, due = unpack(job)
+    if due == 0 then due = now end
     if not known[i] and not seen[id] then
         seen[id] = true
         added = added + 1

@@ -24,6 +24,8 @@ class Job(Table):
         # No index speaks of a column that a claim changes, so that a claim stays on its page (HOT).
         # What the tender walks: only the few jobs that are not over.
         Index("ix_jobs_unfinished", "id", postgresql_where=text("finished_at IS NULL")),
+        # What is counted before a new job of an account is taken.
+        Index("ix_jobs_account_id_unfinished", "account_id", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("start_by IS NOT NULL AND finished_at IS NULL")),
         Index("ix_jobs_cancel_by", "cancel_by", postgresql_where=text("cancel_by IS NOT NULL AND finished_at IS NULL")),
         # Dead letters: what failed and was not given another go.

@@ -46,6 +46,7 @@ async def test_a_position_is_how_many_go_before(redis: ArqRedis, seed: int) -> N
         (claimed,) = (await worker.claim(1)).jobs
         waiting.remove(UUID(claimed.id))
     told = {job_id: await overseer.place("chat", job_id) for job_id in waiting}
+    assert await overseer.places("chat", [ids.new(), *waiting]) == [None, *told.values()], "asked at once"
     order = [UUID(job.id) for _ in waiting for job in (await worker.claim(1)).jobs]
     assert {job_id: place.before for job_id, place in told.items() if place} == {
         job_id: order.index(job_id) for job_id in waiting
@@ -76,6 +77,18 @@ async def test_lanes_and_kinds_are_counted_apart(redis: ArqRedis) -> None:
     assert place is not None
     assert (place.lane, place.before, place.before_of_account, place.other_lane) == ("interactive", 0, 0, 4)
     assert title
+
+
+async def test_places_that_are_asked_at_once_are_those_that_are_asked_one_by_one(redis: ArqRedis) -> None:
+    chance = random.Random(3)
+    accounts = [ids.new() for _ in range(250)]  # more than are looked at
+    waiting = [await one(redis, accounts[0], lane="batch") for _ in range(60)]
+    for _ in range(400):
+        lane: Lane = "batch" if chance.random() < 0.5 else "interactive"
+        waiting.append(await one(redis, chance.choice(accounts), kind=chance.choice(KINDS), lane=lane))
+    chosen = [*waiting[40:70], *chance.sample(waiting[70:], 80)]
+    overseer = Overseer(redis)
+    assert await overseer.places("chat", chosen) == [await overseer.place("chat", job_id) for job_id in chosen]
 
 
 async def test_what_does_not_wait_has_no_place(redis: ArqRedis) -> None:

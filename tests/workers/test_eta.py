@@ -50,6 +50,11 @@ def place(before: int, **others: object) -> Place:
     return Place(before=before, **{**facts, **others})  # type: ignore[arg-type]
 
 
+def outlook(place: Place, pool: Overview, kind: str, account_cap: int = 0) -> eta.Outlook:
+    """Return what a job at a place is told."""
+    return eta.Pace(pool).outlook(place, kind, account_cap)
+
+
 def played(run_time: RunTime, chance: random.Random, slots: int, before: int) -> tuple[float, float]:
     """Return when a job that `before` others precede starts and finishes in a pool that has long been busy."""
     # Jobs are at random points of their run at first, and long before anybody looks.
@@ -68,7 +73,7 @@ def played(run_time: RunTime, chance: random.Random, slots: int, before: int) ->
 def test_half_start_before_the_p50_and_nine_in_ten_before_the_p90(name: str, slots: int, before: int) -> None:
     chance, run_time = random.Random(f"{name} {slots} {before}"), RUN_TIMES[name]
     seen = [run_time(chance) for _ in range(256)]
-    told = eta.outlook(place(before, running=slots), pool(seen, slots), "chat")
+    told = outlook(place(before, running=slots), pool(seen, slots), "chat")
     assert told.starts_in_s is not None
     assert told.finishes_in_s is not None
     rounds = [played(run_time, chance, slots, before) for _ in range(400)]
@@ -79,20 +84,18 @@ def test_half_start_before_the_p50_and_nine_in_ten_before_the_p90(name: str, slo
 
 
 def test_a_free_slot_is_taken_at_once() -> None:
-    told = eta.outlook(place(2, running=5), pool([10.0] * 9, 8), "chat")
+    told = outlook(place(2, running=5), pool([10.0] * 9, 8), "chat")
     assert (told.position, told.starts_in_s) == (3, eta.Span(p50=0, p90=0))
     assert told.finishes_in_s == eta.Span(p50=10, p90=10)
 
 
 def test_caps_make_a_job_wait_though_slots_are_free() -> None:
     free = pool([10.0] * 9, 100)
-    assert eta.outlook(place(0, running=4), free, "chat").starts_in_s == eta.Span(p50=0, p90=0)
+    assert outlook(place(0, running=4), free, "chat").starts_in_s == eta.Span(p50=0, p90=0)
     capped = [
-        eta.outlook(place(0, running=4, account_running=2), free, "chat", account_cap=2),
-        eta.outlook(
-            place(0, running=4, account_running=2), pool([10.0] * 9, 100, account_cap=2), "chat", account_cap=50
-        ),
-        eta.outlook(place(0, running=4, kind_running=2), pool([10.0] * 9, 100, kind_caps={"chat": 2}), "chat"),
+        outlook(place(0, running=4, account_running=2), free, "chat", account_cap=2),
+        outlook(place(0, running=4, account_running=2), pool([10.0] * 9, 100, account_cap=2), "chat", account_cap=50),
+        outlook(place(0, running=4, kind_running=2), pool([10.0] * 9, 100, kind_caps={"chat": 2}), "chat"),
     ]
     for told in capped:
         assert told.starts_in_s is not None
@@ -104,7 +107,7 @@ def test_the_batch_lane_waits_for_the_interactive_one_but_for_its_minimum() -> N
     times = [
         span.p50
         for lane, other in (("batch", 0), ("interactive", 1000), ("batch", 10), ("batch", 10_000))
-        if (span := eta.outlook(place(7, lane=lane, other_lane=other, running=8), busy, "chat").starts_in_s)
+        if (span := outlook(place(7, lane=lane, other_lane=other, running=8), busy, "chat").starts_in_s)
     ]
     assert times == sorted(times)
     assert times[0] < times[2] < times[3] <= 8 * times[0] + 8
@@ -112,11 +115,11 @@ def test_the_batch_lane_waits_for_the_interactive_one_but_for_its_minimum() -> N
 
 def test_nothing_is_told_where_nothing_is_known() -> None:
     silent = [pool([], 8), pool([1.0], 0), pool([1.0], 8, paused=True)]
-    assert [eta.outlook(place(4), each, "chat") for each in silent] == [
+    assert [outlook(place(4), each, "chat") for each in silent] == [
         eta.Outlook(position=5, starts_in_s=None, finishes_in_s=None)
     ] * 3
 
 
 def test_run_times_of_nothing_are_no_division_by_nothing() -> None:
-    told = eta.outlook(place(4, running=1), pool([0.0, 0.0], 1), "chat")
+    told = outlook(place(4, running=1), pool([0.0, 0.0], 1), "chat")
     assert told.starts_in_s == eta.Span(p50=0, p90=0)

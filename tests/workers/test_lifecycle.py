@@ -19,7 +19,7 @@ from tests.support.chats import Client, chat, events, submit, until
 from tests.support.lives import age, asked, end, give_back, job_of, keep, run_of, submit_all, take
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
-from workers import kinds, lifecycle, tend
+from workers import lifecycle, tend
 from workers.context import LostLease
 from workers.desk import Desk
 from workers.lifecycle import End, Submitted
@@ -62,8 +62,8 @@ async def test_submissions_at_once_are_admitted_in_their_order_and_one_that_does
     cheap = asked(account)
     most = cheap.request.resolved(ground.settings).most(ground.settings)["chat_tokens"]
     await grant(ground, 3 * most)
-    dear = msgspec.structs.replace(cheap, request=msgspec.convert(chat("x" * 5000), kinds.SPECS["chat"]))
-    answers = await submit_all(ground, [cheap, dear, cheap, cheap, cheap])
+    dear = asked(account, "x" * 5000)
+    answers = await submit_all(ground, [cheap, dear, *(asked(account) for _ in range(3))])
     told = ["in" if isinstance(answer, Submitted) else answer.code for answer in answers]
     assert told == ["in", "quota_exceeded", "in", "in", "quota_exceeded"]
     last = answers[3]

@@ -8,26 +8,33 @@ Locks are taken in one order: jobs by id, then names (`names.py`), then balances
 rest.
 """
 
-from workers.lifecycle.admission import PoolDraining, admit, announce, enqueue
+from workers.lifecycle.admission import admit, admit_ready
+from workers.lifecycle.announcement import announce, enqueue
 from workers.lifecycle.attempts import Attempt, Kept, Return, claim, give_back, keep
+from workers.lifecycle.backlog import Backlog, TooManyQueued
+from workers.lifecycle.call import PoolDraining
 from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
-from workers.lifecycle.submissions import Admitted, Submission, Submitted
+from workers.lifecycle.submissions import Admitted, Ready, Submission, Submitted, prepare
 
 __all__ = [
     "KEEP_KEYS",
     "Admitted",
     "Attempt",
+    "Backlog",
     "End",
     "Ended",
     "IdempotencyKeyReused",
     "JobAbandoned",
     "Kept",
     "PoolDraining",
+    "Ready",
     "Return",
     "Submission",
     "Submitted",
+    "TooManyQueued",
     "admit",
+    "admit_ready",
     "announce",
     "cancel",
     "claim",
@@ -39,4 +46,5 @@ __all__ = [
     "forget_keys",
     "give_back",
     "keep",
+    "prepare",
 ]

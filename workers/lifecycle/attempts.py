@@ -31,6 +31,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     attempt: int
     tries: int = 0
     resume: Document = {}
+    batch_id: UUID | None = None
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -68,9 +69,9 @@ _CLAIM = text("""
         UPDATE jobs j
         SET state = 'running', attempt = j.attempt + 1, losses = w.losses, started_at = coalesce(j.started_at, now())
         FROM wanted w WHERE j.id = w.id AND j.id = ANY(CAST(:ids AS uuid[])) AND NOT w.unwanted AND w.losses < :most
-        RETURNING j.id, j.account_id, j.kind, j.spec, j.attempt, j.tries, j.checkpoint -> 'resume' AS resume
+        RETURNING j.id, j.account_id, j.kind, j.spec, j.attempt, j.tries, j.checkpoint -> 'resume' AS resume, j.batch_id
     )
-    SELECT w.id, t.account_id, t.kind, t.spec, t.attempt, t.tries, t.resume
+    SELECT w.id, t.account_id, t.kind, t.spec, t.attempt, t.tries, t.resume, t.batch_id
     FROM wanted w LEFT JOIN taking t ON t.id = w.id
 """)
 
@@ -84,7 +85,7 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
     rows = await ground.database.ask(_CLAIM, {"ids": list(job_ids), "most": MOST_LOSSES})
     taken: dict[UUID, Attempt] = {}
     unwanted: list[UUID] = []
-    for job_id, account_id, kind, spec, attempt, tries, resume in rows:
+    for job_id, account_id, kind, spec, attempt, tries, resume, batch_id in rows:
         if kind is None:
             unwanted.append(job_id)
         else:
@@ -96,6 +97,7 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
                 attempt=attempt,
                 tries=tries,
                 resume=resume or {},
+                batch_id=batch_id,
             )
     # The others have been taken: whatever becomes of these, those are to run.
     for told in await asyncio.gather(*(ends.close(ground, job_id) for job_id in unwanted), return_exceptions=True):

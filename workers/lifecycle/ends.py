@@ -63,7 +63,9 @@ class Ended(Struct, frozen=True, kw_only=True):
     """A job that is over."""
 
     id: UUID
+    account_id: UUID
     kind: str
+    batch_id: UUID | None
     attempt: int
     state: Last
     charged: dict[str, int]
@@ -92,12 +94,12 @@ _FINISH = text(f"""
             result = CAST(l.result AS jsonb), error = CAST(l.error AS jsonb), transcript = CAST(l.transcript AS jsonb)
         FROM locked l LEFT JOIN charges c ON c.holder_id = l.id
         WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
-        RETURNING j.id, j.kind, j.attempt, j.state, j.charged, j.account_id, j.unique_key
+        RETURNING j.id, j.account_id, j.kind, j.batch_id, j.attempt, j.state, j.charged, j.unique_key
     ), freeing AS (
         DELETE FROM unique_jobs u USING ending e
         WHERE u.account_id = e.account_id AND u.key = e.unique_key AND u.job_id = e.id
     )
-    SELECT id, kind, attempt, state, charged FROM ending
+    SELECT id, account_id, kind, batch_id, attempt, state, charged FROM ending
 """)  # noqa: S608 (a constant of the ledger)
 
 
@@ -138,9 +140,8 @@ def _text(document: Document | None) -> str | None:
 
 
 def _ended(row: Sequence[object]) -> Ended:
-    job_id, kind, attempt, state, charged = row
-    values = {"id": job_id, "kind": kind, "attempt": attempt, "state": state, "charged": charged, "error": None}
-    return msgspec.convert(values, Ended)
+    names = ("id", "account_id", "kind", "batch_id", "attempt", "state", "charged")
+    return msgspec.convert({**dict(zip(names, row, strict=True)), "error": None}, Ended)
 
 
 def _answer(end: End, ended: Ended | None) -> Ended | None:
@@ -152,10 +153,9 @@ def _answer(end: End, ended: Ended | None) -> Ended | None:
 async def _ended_before(ground: Ground, ends: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
     """Return those that ended just so before: the commit came through, its answer did not."""
     async with ground.database.begin() as session:
-        query = select(Job.id, Job.kind, Job.attempt, Job.state, Job.charged).where(
-            Job.id.in_({end.job_id for end in ends}), Job.state.not_in(LIVE)
-        )
-        rows = (await session.execute(query)).all()
+        query = select(Job.id, Job.account_id, Job.kind, Job.batch_id, Job.attempt, Job.state, Job.charged)
+        over = query.where(Job.id.in_({end.job_id for end in ends}), Job.state.not_in(LIVE))
+        rows = (await session.execute(over)).all()
     return {(job.id, job.attempt): job for job in map(_ended, rows)}
 
 

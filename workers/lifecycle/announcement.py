@@ -1,0 +1,69 @@
+"""What the queue and the streams hear of jobs that were admitted just now: all of it in one pipeline."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from infra import queue
+from infra import redis as road
+from infra.ground import Ground
+from infra.models import Job
+from infra.queue import Waiting
+from infra.streams import Append, Line, Source
+from workers import events, pools
+from workers.lifecycle.submissions import Admitted, Submitted
+
+log = structlog.stdlib.get_logger()
+
+# How long a submission waits for a Redis that hangs.
+_PATIENCE_S = 2.0
+_QUEUED = events.line(events.Queued())
+
+
+async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[None]:
+    """Say "queued" and put on the queue what was admitted just now; where that cannot be done, the tender will."""
+    new = [each for each in submitted if each.known is None]
+    try:
+        async with asyncio.timeout(_PATIENCE_S), ground.redis.pipeline(transaction=False) as pipe:
+            # The events first: once a job is on the queue, its worker may speak at any moment.
+            ground.streams.put(pipe, [_first_words(each) for each in new])
+            for pool, waiting in _by_pool(each.job for each in new).items():
+                ground.queue.add(pipe, queue.name(pool), waiting)
+            await pipe.execute()
+    except road.AWAY:
+        log.warning("admitted while the queue is away; the tender will queue them", jobs=len(new))
+    return [None] * len(submitted)
+
+
+def _first_words(admitted: Submitted) -> Append:
+    job, said = admitted.job, [_QUEUED]
+    if admitted.crossings or job.webhook is not None:
+        said += _warnings(admitted)
+    source = Source(job_id=job.id, account_id=job.account_id, kind=job.kind, batch_id=job.batch_id)
+    return Append(source=source, attempt=0, first=1, lines=said)
+
+
+def _warnings(admitted: Submitted) -> list[Line]:
+    said = [events.Warning(code=f"quota_{it.percent}", detail={"meter": it.meter}) for it in admitted.crossings]
+    if admitted.job.webhook is not None:
+        said.append(events.Warning(code="webhook_not_delivered"))
+    return [events.line(each) for each in said]
+
+
+async def enqueue(ground: Ground, jobs: Iterable[Job | Admitted]) -> None:
+    """Put jobs on the queues of their pools, in their lanes, to start when they are due."""
+    for pool, waiting in _by_pool(jobs).items():
+        await ground.queue.put(queue.name(pool), waiting)
+
+
+def _by_pool(jobs: Iterable[Job | Admitted]) -> dict[str, list[Waiting]]:
+    now = datetime.now(UTC)
+    waiting: dict[str, list[Waiting]] = defaultdict(list)
+    for job in jobs:
+        due = job.run_at if job.run_at > now else None
+        lane = "batch" if job.lane == "batch" else "interactive"
+        waiting[pools.of(job.kind)].append(queue.waiting(job.id, job.account_id, job.kind, lane, due))
+    return waiting

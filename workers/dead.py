@@ -66,5 +66,6 @@ async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID) -> 
     except (KeyError, msgspec.ValidationError):
         raise RequestOutdated(kind=failed.kind) from None
     again.metadata, again.unique_key = failed.labels, failed.unique_key
+    again.timeout, again.webhook = failed.timeout_s, failed.webhook
     again.priority = "batch" if failed.lane == "batch" else "interactive"
     return await desk.submit(Submission(account=account, request=again, replay_of=failed.id))

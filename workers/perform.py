@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Literal
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from infra.settings import Settings
 from infra.whole import whole
 from providers.types import ProviderError
 from providers.vendors import Vendors
-from workers import events, kinds, lifecycle
+from workers import alarm, events, kinds, lifecycle
 from workers.context import LostLease, Made, Run
 from workers.craft.child import Spares
 from workers.desk import Desk
@@ -63,11 +64,15 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
 
     Raises `LostLease` when another attempt has the job, and `CancelledError` when it was given back.
     """
+    clock = asyncio.get_running_loop()
+    asked_at = clock.time()
     job = await _held(lambda _: tools.desk.claim(job_id))
     if job is None:
         return None
     run = Run(job, tools.ground, tools.vendors, tools.desk.keep, tools.spares)
     tools.runs[job_id] = run
+    left_s = alarm.wait_s(job, clock.time() - asked_at)
+    cancelling = None if left_s is None else clock.call_later(left_s, run.cancel)
     try:
         return await _try(tools, run)
     except LostLease:
@@ -80,6 +85,8 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
         await _end(tools, run, End(job_id=job_id, attempt=job.attempt, state="failed", error=error))
         return "failed"
     finally:
+        if cancelling is not None:
+            cancelling.cancel()
         if tools.runs.get(job_id) is run:  # a later attempt may run here by now
             del tools.runs[job_id]
 
@@ -90,7 +97,7 @@ async def _try(tools: Tools, run: Run) -> Outcome:
     try:
         await run.say(events.Started(attempt=job.attempt))
         room = kinds.room(job.kind)
-        timeout_s = room.timeout_s(run.settings)
+        timeout_s = min(room.timeout_s(run.settings), job.timeout_s or inf)
         limit = asyncio.timeout(timeout_s)
         async with limit:
             making = asyncio.Task(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from infra import fetch
 from infra.errors import PulseError
 from infra.settings import Settings
 
@@ -26,6 +27,13 @@ class StartDeadlineTooEarly(PulseError):
     """{field} must be later than now, and later than run_at where that is given."""
 
     ar = "يجب أن يكون {field} بعد اللحظة الحالية، وبعد run_at إن وُجد."
+    status = 400
+
+
+class FragmentNotAllowed(PulseError):
+    """{field}: the address may have no fragment (what comes after #), since no server is told of it."""
+
+    ar = "{field}: لا يجوز أن يكون للعنوان جزء بعد #، إذ لا يُرسل هذا الجزء إلى أي خادم."
     status = 400
 
 
@@ -67,8 +75,19 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         """What is to be made."""
         return str(self.__struct_config__.tag)
 
-    def check(self, settings: Settings) -> None:  # noqa: ARG002
-        """Raise `MomentTooLate` or `StartDeadlineTooEarly` where the moments make no sense."""
+    def check(self, settings: Settings) -> None:
+        """Raise what is wrong with what all kinds take.
+
+        `MomentTooLate` or `StartDeadlineTooEarly` where the moments make no sense; `FragmentNotAllowed` and what
+        `fetch.check` raises where the webhook is no address that could be told.
+        """
+        self._check_moments()
+        if self.webhook is not None:
+            if "#" in self.webhook:
+                raise FragmentNotAllowed(field="webhook")
+            fetch.check(self.webhook, fetch.webhooks(settings), field="webhook")
+
+    def _check_moments(self) -> None:
         now = datetime.now(UTC)
         if self.run_at is not None and self.run_at > now + timedelta(days=_FURTHEST_DAYS):
             raise MomentTooLate(field="run_at", days=_FURTHEST_DAYS)

@@ -33,6 +33,8 @@ _LEFT_S = 24 * 3600.0
 #: There while a tender lives.
 ALIVE = "pulse:tender"
 _SILENCE_S = 30
+# So many moments in a row are one.
+_LEAST_S = 0.1
 # A job this young is still on its way to the queue, or from there to its lease.
 _ON_ITS_WAY = timedelta(seconds=3)
 
@@ -50,8 +52,9 @@ class Round(Struct, kw_only=True):
 
 async def tend(ground: Ground) -> None:
     """Do rounds for ever. Nothing ends them: what cannot be mended now may be in the next round."""
-    async with asyncio.TaskGroup() as rounds:  # apart: a file store that hangs keeps no job waiting
+    async with asyncio.TaskGroup() as rounds:  # apart: a file store that hangs, or a long round, keeps no job waiting
         rounds.create_task(_tend_jobs(ground))
+        rounds.create_task(_tend_moments(ground))
         rounds.create_task(_tend_files(ground))
 
 
@@ -85,13 +88,29 @@ async def _tend_jobs(ground: Ground) -> None:
         await asyncio.sleep(ground.settings.tend_every_s)
 
 
-async def _try(what: str, deed: Awaitable[None]) -> None:
+async def _tend_moments(ground: Ground) -> None:
+    usual_s = ground.settings.tend_every_s
+    while True:
+        next_s = await _try("cancel what is late", _cancel_late(ground))
+        await asyncio.sleep(usual_s if next_s is None else min(max(next_s, _LEAST_S), usual_s))
+
+
+async def _cancel_late(ground: Ground) -> float | None:
+    """Cancel what was to be over by now; returns in how many seconds the next job is to be, of those there are."""
+    if ended := await lifecycle.cancel_late(ground):
+        log.info("cancelled in time", jobs=ended)
+    return await lifecycle.next_cancel_s(ground)
+
+
+async def _try[T](what: str, deed: Awaitable[T]) -> T | None:
+    """Return what the deed does, or None where that cannot be done now."""
     try:
-        await deed
+        return await deed
     except (DatabaseUnavailable, StorageUnavailable, *road.AWAY) as error:
         log.warning("cannot tend now", what=what, reason=str(error))
     except Exception:
         log.exception("cannot tend now", what=what)
+    return None
 
 
 async def _live_on(ground: Ground) -> None:
@@ -107,12 +126,13 @@ async def _round(ground: Ground, missing: Missing) -> None:
 
 
 async def reconcile(ground: Ground, missing: Missing) -> Round:
-    """Queue the live jobs that the queue has lost; end those not started in time, and cancelled ones nobody runs.
+    """Queue the live jobs that the queue has lost; end those not started or not over in time, and cancelled ones that
+    nobody runs.
 
     `missing` says when (loop time) a running job was first seen to be unknown to the queue. Its worker may be alive,
     and takes its lease again by itself when Redis has forgotten it: only after a whole lease is it given to another.
     """
-    mended, after = Round(ended=await lifecycle.expire(ground)), None
+    mended, after = Round(ended=await lifecycle.expire(ground) + await lifecycle.cancel_late(ground)), None
     seen: Missing = {}
     while batch := await _live(ground, after):
         after = batch[-1].id

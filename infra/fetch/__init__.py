@@ -13,18 +13,20 @@ import secrets
 import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
 import httpcore2
 import httpx2
+import msgspec
 from msgspec import Struct
 
 from infra.errors import PulseError
 from infra.fetch import urls
-from infra.fetch.addresses import Network
+from infra.fetch.addresses import Network, may_be_reached
 from infra.fetch.answer import Answer, FetchBroken
-from infra.fetch.dial import Dialer, Names, Resolve
+from infra.fetch.dial import AddressNotAllowed, Dialer, Names, Resolve
 from infra.settings import Settings
 from infra.whole import whole
 
@@ -72,12 +74,12 @@ class FetchInsecure(PulseError):
 class Policy(Struct, frozen=True, kw_only=True):
     """What is fetched at all, and for how long. `allowed` are networks that are reached although not public.
 
-    Another server has `connect_s` for each address of its host and again for the TLS handshake, `read_s` for each
-    piece that is waited for, and `within_s` for all of it.
+    Where `ports` is None, any will do. Another server has `connect_s` for each address of its host and again for the
+    TLS handshake, `read_s` for each piece that is waited for, and `within_s` for all of it.
     """
 
     schemes: frozenset[str] = frozenset({"https"})
-    ports: frozenset[int] = frozenset({443})
+    ports: frozenset[int] | None = frozenset({443})
     allowed: tuple[Network, ...] = ()
     connect_s: float = 5.0
     read_s: float = 15.0
@@ -109,6 +111,28 @@ class Answered(Struct, frozen=True, kw_only=True):
 def policy(settings: Settings) -> Policy:
     """Return the policy for what users name."""
     return Policy(allowed=settings.fetch_networks)
+
+
+def webhooks(settings: Settings) -> Policy:
+    """Return the policy for webhooks: the one for what users name, and outside production http and any port as well."""
+    plain = policy(settings)
+    if settings.env == "production":
+        return plain
+    return msgspec.structs.replace(plain, schemes=frozenset({"https", "http"}), ports=None)
+
+
+def check(url: str, policy: Policy, *, field: str) -> None:
+    """Raise what a fetch by `policy` would raise of the text of a URL; no name in it is looked up.
+
+    `UrlNotValid`, `SchemeNotAllowed`, `PortNotAllowed`, `HostNotAllowed`, and `AddressNotAllowed` for an address.
+    """
+    host = urls.read(url, schemes=policy.schemes, ports=policy.ports, field=field).host
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return
+    if not may_be_reached(address, policy.allowed):
+        raise AddressNotAllowed(field=field)
 
 
 class Fetcher:

@@ -11,6 +11,7 @@ from infra.errors import PulseError
 
 _MOST_CHARS = 8192  # signed URLs are long
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HIGHEST_PORT = 65_535
 
 # Spaces, controls and halves of a surrogate pair are in no URL; `\` is `/` to some readers.
 _NEVER = re.compile(r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
@@ -80,8 +81,8 @@ class Url(Struct, frozen=True, kw_only=True):
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def read(text: str, *, schemes: AbstractSet[str], ports: AbstractSet[int], field: str) -> Url:
-    """Read a URL that somebody named in `field`; where it leads is not looked up.
+def read(text: str, *, schemes: AbstractSet[str], ports: AbstractSet[int] | None, field: str) -> Url:
+    """Read a URL that somebody named in `field`; where it leads is not looked up. Where `ports` is None, any will do.
 
     Raises `UrlNotValid`, `SchemeNotAllowed`, `PortNotAllowed` and `HostNotAllowed`.
     """
@@ -96,8 +97,9 @@ def read(text: str, *, schemes: AbstractSet[str], ports: AbstractSet[int], field
     except httpx2.InvalidURL:
         raise HostNotAllowed(field=field) from None  # all else has the shape: it is a name that IDNA knows not
     host, port = url.raw_host.decode("ascii"), _DEFAULT_PORTS[scheme] if url.port is None else url.port
-    if port not in ports:
-        raise PortNotAllowed(field=field, allowed=", ".join(map(str, sorted(ports))))
+    if not (1 <= port <= _HIGHEST_PORT if ports is None else port in ports):
+        allowed = f"1-{_HIGHEST_PORT}" if ports is None else ", ".join(map(str, sorted(ports)))
+        raise PortNotAllowed(field=field, allowed=allowed)
     if not (_is_address(host, shape["host"]) or _is_public_name(host)):
         raise HostNotAllowed(field=field)
     return Url(scheme=scheme, host=host, port=port, target=url.raw_path.decode("ascii"))

@@ -25,6 +25,7 @@ Examples:
 _COMMANDS = {
     "chat": "Ask a chat model and watch the answer come.",
     "jobs": "List, show, follow, cancel and retry jobs.",
+    "events": "Watch what becomes of all jobs, as it happens.",
     "files": "Upload, download, list and delete files.",
     "pools": "Watch the pools of workers, and pause, drain or resize them.",
     "dead": "List the jobs that failed for good, and give them another go.",

@@ -43,6 +43,9 @@ class Job(Struct):
     error: Reason | None
     charged: dict[str, int] | None
     waiting: Waiting | None = None
+    timeout: int | None = None
+    cancel_by: datetime | None = None
+    webhook: str | None = None
     retry_of: uuid.UUID | None = None
     retried_as: uuid.UUID | None = None
 

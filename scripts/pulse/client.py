@@ -108,13 +108,13 @@ class Client:
             raise NotAStudio(url=self.url) from None
 
     @contextmanager
-    def events(self, job_id: uuid.UUID, after: str) -> Generator[httpx2.EventSource]:
-        """Open the event stream of a job after an event id, or from the start for an empty one.
+    def events(self, path: str, after: str) -> Generator[httpx2.EventSource]:
+        """Open the event stream at a path after an event id, or from the start for an empty one.
 
         Raises `Problem` for a refusal and `httpx2.TransportError` when it cannot be had now.
         """
         headers = {"Last-Event-ID": after} if after else {}
-        with self._http.sse(f"/v1/jobs/{job_id}/events", headers=headers, timeout=_STREAM) as source:
+        with self._http.sse(path, headers=headers, timeout=_STREAM) as source:
             if source.response.status_code in AWAY:
                 raise httpx2.ConnectError("the studio is not ready")
             if not source.response.is_success:

@@ -16,15 +16,16 @@ from scripts.pulse.words import Language
 class Conversation:
     """Messages so far, and how each answer is to be made."""
 
-    def __init__(self, system: str | None, **options: object) -> None:
-        """Begin; `options` are members of the chat job's input, None where the studio decides."""
+    def __init__(self, system: str | None, *, timeout_s: int | None = None, **options: object) -> None:
+        """Begin; a try may take `timeout_s`; `options` are members of the job's input. None: the studio decides."""
+        self._limits = {"timeout": timeout_s} if timeout_s is not None else {}
         self._messages = [{"role": "system", "content": system}] if system else []
         self._options = {name: value for name, value in options.items() if value is not None}
 
     def request(self, question: str) -> dict[str, object]:
         """Return the job that asks `question`."""
         messages = [*self._messages, {"role": "user", "content": question}]
-        return {"kind": "chat", "input": {"messages": messages, **self._options}}
+        return {"kind": "chat", "input": {"messages": messages, **self._options}, **self._limits}
 
     def hold(self, client: Client, language: Language) -> None:
         """Ask and answer at a prompt until Ctrl-D. A question that failed is as if it had not been asked."""

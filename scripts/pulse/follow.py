@@ -1,22 +1,16 @@
-"""A job's events as one unbroken sequence, whatever happens to the connection on the way."""
+"""A job's events, from one on to the last, and what the command reads of them."""
 
-import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from uuid import UUID
 
-import httpx2
-import msgspec
 from msgspec import Struct
 
-from infra import backoff
+from scripts.pulse import unbroken
 from scripts.pulse.client import Client
-from scripts.pulse.problems import NotAStudio, StudioLost
+from scripts.pulse.problems import StudioLost
+from scripts.pulse.unbroken import PATIENCE_S
 
-#: How long nothing may come of coming back before the command gives up.
-PATIENCE_S = 120.0
-_LONGEST_WAIT_S = 10.0
-# A connection that was open this long was alive, also where the job had nothing to say.
-_ALIVE_S = 20.0
 _TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
@@ -70,34 +64,15 @@ def follow(
     A connection that breaks is made again; `on_lost` is told how many failures in a row there were. Raises `Problem`
     when the API refuses, and `StudioLost` when nothing has come for `patience_s` seconds of trying.
     """
-    failures, alive_at_s = 0, time.monotonic()
-    while True:
-        opened_at_s = None
-        try:
-            with client.events(job_id, after) as source:
-                opened_at_s = time.monotonic()
-                for event in _read(source):
-                    failures, alive_at_s, after = 0, time.monotonic(), event.id
-                    yield event
-                    if event.said.is_last:
-                        return
-        except (httpx2.SSEError, msgspec.DecodeError) as error:
-            raise NotAStudio(url=client.url) from error
-        except httpx2.ReadTimeout:
-            opened_at_s = None  # not even a heartbeat: it was open, but dead
-        except httpx2.TransportError:
-            pass  # so also for a stream that ends well but before its last event: the API restarts
-        failures += 1
-        now_s = time.monotonic()
-        if opened_at_s is not None and now_s - opened_at_s > _ALIVE_S:
-            failures, alive_at_s = 1, now_s
-        if now_s - alive_at_s > patience_s:
-            raise StudioLost(url=client.url, seconds=now_s - alive_at_s, resume=resume(job_id, after))
-        on_lost(failures)
-        time.sleep(backoff.wait_s(failures, base_s=0.5, most_s=_LONGEST_WAIT_S))
 
+    def giving_up(seconds: float, seen: str) -> StudioLost:
+        return StudioLost(url=client.url, seconds=seconds, resume=resume(job_id, seen))
 
-def _read(source: httpx2.EventSource) -> Iterator[Event]:
-    for sse in source:
-        if sse.data:  # one without is the server's word on how soon to come back
-            yield Event(sse.id, sse.data, msgspec.json.decode(sse.data, type=Said))
+    path = f"/v1/jobs/{job_id}/events"
+    told = unbroken.events(client, path, after, on_lost=on_lost, giving_up=giving_up, patience_s=patience_s)
+    with closing(told):
+        for sse in told:
+            event = Event(sse.id, sse.data, client.read(sse.data.encode(), Said))
+            yield event
+            if event.said.is_last:
+                return

@@ -13,6 +13,11 @@ def write(value: object) -> None:
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
+def members(data: str) -> dict[str, object]:
+    """Return the members of an event's JSON."""
+    return msgspec.json.decode(data, type=dict[str, object])
+
+
 class Lines:
     """Shows one job; the counterpart of `Screen`."""
 
@@ -27,7 +32,7 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """Write one event."""
-        write({"id": event.id, **msgspec.json.decode(event.data, type=dict[str, object])})
+        write({"id": event.id, **members(event.data)})
 
     def lost(self, failures: int) -> None:
         """Say nothing: a program waits."""

@@ -8,7 +8,8 @@ from rich.text import Text
 from scripts.pulse.answers import Job
 from scripts.pulse.screen import harmless
 
-_STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "canceled": "yellow", "expired": "yellow"}
+#: How the states of jobs look.
+STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "canceled": "yellow", "expired": "yellow"}
 
 
 def table(jobs: list[Job], now: datetime) -> Table:
@@ -21,7 +22,7 @@ def table(jobs: list[Job], now: datetime) -> Table:
     for job in jobs:
         took = (job.finished_at or now) - job.started_at if job.started_at else None
         charged = " + ".join(f"{amount:,}" for amount in (job.charged or {}).values())
-        state = Text(job.state, style=_STYLES.get(job.state, ""))
+        state = Text(job.state, style=STYLES.get(job.state, ""))
         table.add_row(str(job.id), harmless(job.kind), state, _seconds(now - job.created_at), _seconds(took), charged)
     return table
 

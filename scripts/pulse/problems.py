@@ -4,7 +4,7 @@
 1    refused, failed, expired, or nobody answers
 2    the command line is wrong (click's own)
 3    the job was cancelled
-130  left with Ctrl-C; the job goes on
+130  left with Ctrl-C; the jobs go on
 """
 
 import sys
@@ -55,6 +55,19 @@ class Interrupted(Ending):
     """The job goes on without you. Follow it: {resume} - or stop it: {cancel}"""
 
     ar = "المهمة مستمرة من دونك. تابعها بالأمر: {resume} أو أوقفها بالأمر: {cancel}"
+    exit_code = 130
+
+
+class EventsLost(Ending):
+    """The studio at {url} has not answered for {seconds:.0f} s. Go on with: {resume}"""
+
+    ar = "لم يجب الاستوديو في {url} منذ {seconds:.0f} ثانية. تابع بالأمر: {resume}"
+
+
+class EventsLeft(Ending):
+    """Go on from here with: {resume}"""
+
+    ar = "تابع من هنا بالأمر: {resume}"
     exit_code = 130
 
 

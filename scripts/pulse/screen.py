@@ -18,7 +18,8 @@ from scripts.pulse.words import Language, Words
 # Everything that moves a terminal's cursor or state, from ESC down; a line's end and a tab stay.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-_FAILURES_TO_TELL = 2
+#: The first try to come back mostly does it; from the second on it is worth a word.
+FAILURES_TO_TELL = 2
 
 
 def harmless(text: str) -> str:
@@ -97,7 +98,7 @@ class Screen:
         """Say that the connection is being made again, unless the first try already does it."""
         if self._status is not None and not self._line_open:
             self._pass(self._words.lost)
-        elif failures == _FAILURES_TO_TELL:
+        elif failures == FAILURES_TO_TELL:
             self._note(self._words.lost)
 
     def _write(self, text: str) -> None:

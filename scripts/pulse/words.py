@@ -16,6 +16,7 @@ class Words(Struct, frozen=True, kw_only=True):
     works: str
     starts_again: str
     lost: str
+    missed: str
     warning: str
     tokens: str
     charged: str
@@ -42,6 +43,7 @@ _EN = Words(
     works="the model is reading",
     starts_again="a new attempt starts the answer again; what stands above is void",
     lost="the connection is lost; trying again",
+    missed="some events before this one are not kept any more",
     warning="note: {code} {detail}",
     tokens="{input} + {output} tokens",
     charged="charged {units}",
@@ -67,6 +69,7 @@ _AR = Words(
     works="النموذج يقرأ",
     starts_again="محاولة جديدة تبدأ الإجابة من أولها، وما سبق لاغٍ",
     lost="انقطع الاتصال، وتجري المحاولة من جديد",
+    missed="بعض الأحداث التي سبقت لم تعد محفوظة",
     warning="تنبيه: {code} {detail}",
     tokens="{input} + {output} رمزًا",
     charged="احتُسب {units}",

@@ -108,8 +108,8 @@ class StandIn:
 
     @property
     def streams(self) -> list[Call]:
-        """The calls that asked for a job's events."""
-        return [call for call in self.calls if call.path.endswith("/events")]
+        """The calls that asked for events, of a job or of the account."""
+        return [call for call in self.calls if _is_stream(call.path)]
 
     @property
     def submissions(self) -> list[Call]:
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         call = Call(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         self.stand_in.calls.append(call)
-        if self.path.endswith("/events"):
+        if _is_stream(self.path):
             self._stream(call)
         else:
             self._call(call)
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         rest = stand_in.says[ids.index(seen) + 1 :] if seen in ids else stand_in.says
         broken = stand_in.breaks.pop(0) if stand_in.breaks else Break(len(rest), "end")
         for event_id, said in rest[: broken.after]:
-            if said["type"] in TERMINAL:
+            if said.get("type") in TERMINAL:
                 stand_in.hold.wait()
             self._chunk(_frame(event_id, said))
         if broken.how == "half a frame":
@@ -234,5 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(encoded), encoded))
 
 
+def _is_stream(path: str) -> bool:
+    return path.partition("?")[0].endswith("/events")
+
+
 def _frame(event_id: str, said: dict[str, Any]) -> str:
-    return f"id: {event_id}\nevent: {said['type']}\ndata: {json.dumps(said)}\n\n"
+    """Return an event as it is sent; one without an id is about the stream, one that says nothing is its id alone."""
+    frame = f"id: {event_id}\n" if event_id else ""
+    if said:
+        frame += f"event: {said.get('event', said)['type']}\ndata: {json.dumps(said)}\n"
+    return f"{frame}\n"

@@ -58,6 +58,12 @@ def test_options_become_members_of_the_request(pulse: Pulse, api: StandIn) -> No
     }
 
 
+def test_how_long_a_try_may_take_is_said_beside_the_input(pulse: Pulse, api: StandIn) -> None:
+    assert pulse("chat", "--timeout", "40", "Hi").exit_code == 0
+    assert api.submissions[0].body["timeout"] == 40
+    assert "timeout" not in api.submissions[0].body["input"]
+
+
 def test_words_appear_while_the_answer_is_still_being_made(start: Start, api: StandIn) -> None:
     api.hold.clear()
     process = start("chat", "Hi")

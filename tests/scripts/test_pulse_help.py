@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "files", "pools", "dead", "doctor", "account"]
+COMMANDS = ["chat", "jobs", "events", "files", "pools", "dead", "doctor", "account"]
 ALL = [
     "chat",
     "jobs",
@@ -16,6 +16,7 @@ ALL = [
     "jobs follow",
     "jobs cancel",
     "jobs retry",
+    "events",
     "files",
     "files put",
     "files get",
@@ -68,6 +69,7 @@ def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
         (["--help"], ["httpx2", "sqlalchemy", "redis", "litestar", "asyncio"]),
         (["chat", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["jobs", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
+        (["events", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["files", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
     ],
 )

@@ -73,6 +73,18 @@ def test_a_result_without_text_is_shown_as_json(pulse: Pulse, api: StandIn) -> N
     assert pulse("jobs", "show", JOB_ID).stdout.endswith('{\n  "files": [\n    "a"\n  ]\n}\n')
 
 
+def test_what_a_job_was_asked_beside_its_kind_is_shown(pulse: Pulse, api: StandIn) -> None:
+    plain = pulse("jobs", "show", JOB_ID).stdout
+    assert not any(name in plain for name in ("timeout", "cancel by", "webhook"))
+    hook = "https://hooks.example.com/\x1b[2J"
+    api.answers[f"/v1/jobs/{JOB_ID}"] = job(timeout=40, cancel_by="2026-11-23T06:10:00Z", webhook=hook)
+    shown = words(pulse("jobs", "show", JOB_ID, TZ="UTC").stdout)
+    assert ["timeout", "40", "s", "a", "try"] in shown
+    assert ["webhook", "https://hooks.example.com/[2J"] in shown
+    [moment] = [line for line in shown if line[:2] == ["cancel", "by"]]
+    assert datetime.fromisoformat("T".join(moment[2:])) == datetime(2026, 11, 23, 6, 10, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("facts", "told"),
     [

@@ -13,7 +13,8 @@ from workers.lifecycle.announcement import announce, enqueue
 from workers.lifecycle.attempts import Attempt, Kept, Return, claim, give_back, keep
 from workers.lifecycle.backlog import Backlog, TooManyQueued
 from workers.lifecycle.call import PoolDraining
-from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, expire, failure, finish
+from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, failure, finish
+from workers.lifecycle.moments import cancel_late, expire, next_cancel_s
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
 from workers.lifecycle.submissions import Admitted, Ready, Submission, Submitted, prepare
 
@@ -37,6 +38,7 @@ __all__ = [
     "admit_ready",
     "announce",
     "cancel",
+    "cancel_late",
     "claim",
     "close",
     "enqueue",
@@ -47,4 +49,5 @@ __all__ = [
     "give_back",
     "keep",
     "prepare",
+    "next_cancel_s",
 ]

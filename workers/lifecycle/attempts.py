@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -21,7 +22,9 @@ log = structlog.stdlib.get_logger()
 class Attempt(Struct, frozen=True, kw_only=True):
     """A job in a worker's hands; `attempt` is the fencing token, `tries` are the failures before it.
 
-    `resume` is what the last attempt left for this one (`Run.checkpoint`), empty where it left nothing.
+    `resume` is what the last attempt left for this one (`Run.checkpoint`), empty where it left nothing. The try may run
+    for `timeout_s` seconds where its kind allows no less. It is cancelled at `cancel_by`, `cancel_in_s` seconds after
+    the database gave it.
     """
 
     id: UUID
@@ -32,6 +35,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     tries: int = 0
     resume: Document = {}
     batch_id: UUID | None = None
+    timeout_s: int | None = None
+    cancel_by: datetime | None = None
+    cancel_in_s: float | None = None
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -62,16 +68,20 @@ _CLAIM = text("""
     WITH wanted AS MATERIALIZED (
         SELECT id, losses + (state = 'running')::int AS losses,
                cancel_requested_at IS NOT NULL
-               OR coalesce(started_at IS NULL AND start_by <= now(), false) AS unwanted
+               OR coalesce(started_at IS NULL AND start_by <= now(), false)
+               OR coalesce(cancel_by <= now(), false) AS unwanted
         FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NULL
         ORDER BY id FOR NO KEY UPDATE
     ), taking AS (
         UPDATE jobs j
         SET state = 'running', attempt = j.attempt + 1, losses = w.losses, started_at = coalesce(j.started_at, now())
         FROM wanted w WHERE j.id = w.id AND j.id = ANY(CAST(:ids AS uuid[])) AND NOT w.unwanted AND w.losses < :most
-        RETURNING j.id, j.account_id, j.kind, j.spec, j.attempt, j.tries, j.checkpoint -> 'resume' AS resume, j.batch_id
+        RETURNING j.id, j.account_id, j.kind, j.spec, j.attempt, j.tries, j.checkpoint -> 'resume' AS resume,
+                  j.batch_id, j.timeout_s, j.cancel_by,
+                  CAST(extract(epoch FROM j.cancel_by - clock_timestamp()) AS float8) AS cancel_in_s
     )
-    SELECT w.id, t.account_id, t.kind, t.spec, t.attempt, t.tries, t.resume, t.batch_id
+    SELECT w.id, t.account_id, t.kind, t.spec, t.attempt, t.tries, t.resume, t.batch_id, t.timeout_s, t.cancel_by,
+           t.cancel_in_s
     FROM wanted w LEFT JOIN taking t ON t.id = w.id
 """)
 
@@ -79,13 +89,14 @@ _CLAIM = text("""
 async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]:
     """Take jobs, each for a new attempt; the queue's leases say that nobody else runs them.
 
-    None stands for those that are over. One that was cancelled while nobody ran it, has not been started in time, or
-    has lost its worker too often (a job that still runs was never given back: that is a loss), is ended here.
+    None stands for those that are over. One that was cancelled while nobody ran it, was to be over by now, has not been
+    started in time, or has lost its worker too often (a job that still runs was never given back: that is a loss), is
+    ended here.
     """
     rows = await ground.database.ask(_CLAIM, {"ids": list(job_ids), "most": MOST_LOSSES})
     taken: dict[UUID, Attempt] = {}
     unwanted: list[UUID] = []
-    for job_id, account_id, kind, spec, attempt, tries, resume, batch_id in rows:
+    for job_id, account_id, kind, spec, attempt, tries, resume, batch_id, timeout_s, cancel_by, cancel_in_s in rows:
         if kind is None:
             unwanted.append(job_id)
         else:
@@ -98,6 +109,9 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
                 tries=tries,
                 resume=resume or {},
                 batch_id=batch_id,
+                timeout_s=timeout_s,
+                cancel_by=cancel_by,
+                cancel_in_s=cancel_in_s,
             )
     # The others have been taken: whatever becomes of these, those are to run.
     for told in await asyncio.gather(*(ends.close(ground, job_id) for job_id in unwanted), return_exceptions=True):
@@ -116,7 +130,7 @@ _KEEP = text("""
     )
     UPDATE jobs j SET checkpoint = coalesce(j.checkpoint, '{}') || CAST(l.kept AS jsonb)
     FROM locked l WHERE j.id = l.id
-    RETURNING j.id, j.attempt, j.cancel_requested_at IS NOT NULL
+    RETURNING j.id, j.attempt, j.cancel_requested_at IS NOT NULL OR coalesce(j.cancel_by <= now(), false)
 """)
 
 

@@ -4,19 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
-from sqlalchemy import func, select, text
+from sqlalchemy import false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import redis as road
-from infra.coalesce import Coalescer
-from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Document, Job
@@ -28,7 +25,6 @@ from workers import transcript as transcripts
 log = structlog.stdlib.get_logger()
 
 type Last = Literal["succeeded", "failed", "canceled", "expired"]
-_MOST_AT_ONCE = 500
 # How long a cancel waits for a Redis that hangs.
 _PATIENCE_S = 2.0
 
@@ -167,18 +163,23 @@ def failure(error: PulseError) -> Document:
 async def close(ground: Ground, job_id: UUID) -> None:
     """End a job that nobody runs and nobody is to run.
 
-    It was cancelled (what its last checkpoint says was used is charged), was not started in time, or is given up.
+    It was cancelled (what its last checkpoint says was used is charged), was to be over by now, was not started in
+    time, or is given up.
     """
+    # Whether it is late is for the database's clock to say, as it was when the job was found.
+    late = func.coalesce(Job.cancel_by <= func.now(), false())
     async with ground.database.begin() as session:
-        job = await session.get(Job, job_id)
-    if job is None or job.state not in LIVE:
+        query = select(Job, late).where(Job.id == job_id, Job.state.in_(LIVE))
+        found = (await session.execute(query)).one_or_none()
+    if found is None:
         return
-    ended = (await finish(ground, [await _close(ground, job)]))[0]
+    job, is_late = found
+    ended = (await finish(ground, [await _close(ground, job, is_late)]))[0]
     if ended is not None:
-        await _tell(ground, ended, alone=True)
+        await tell(ground, ended, alone=True)
 
 
-async def _close(ground: Ground, job: Job) -> End:
+async def _close(ground: Ground, job: Job, late: bool) -> End:  # noqa: FBT001 (what the database says)
     end = End(
         job_id=job.id,
         attempt=job.attempt,
@@ -187,10 +188,12 @@ async def _close(ground: Ground, job: Job) -> End:
         was="running" if job.state == "running" else "queued",
         next_attempt=True,
     )
-    if job.cancel_requested_at is not None:
+    if job.cancel_requested_at is not None or (late and job.state == "running"):
         checkpoint = job.checkpoint or {}
         used = msgspec.convert(checkpoint.get("used", {}), dict[str, int])
         return msgspec.structs.replace(end, used=used, result=checkpoint.get("result") or None)
+    if late:  # and waits: as where the account cancels it then, for nothing
+        return end
     if job.started_at is None and job.start_by is not None:
         return msgspec.structs.replace(end, state="expired")
     return msgspec.structs.replace(end, state="failed", error=failure(JobAbandoned()))
@@ -206,7 +209,7 @@ async def _said(ground: Ground, job: Job) -> Raw | None:
     return transcripts.compact(job.attempt, said) if said and job.attempt else None
 
 
-async def _tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
+async def tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
     """Say the last event of a job that no worker speaks for (`alone` of its attempt), and take it off the queue."""
     last = events.encode(ended.terminal())
     try:
@@ -219,30 +222,6 @@ async def _tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
                 await ground.queue.forget(pools.of(ended.kind), [ended.id])
     except (Fenced, *road.AWAY):
         log.warning("the last event stays unsaid", job=str(ended.id))
-
-
-async def expire(ground: Ground) -> int:
-    """End the jobs that were not started in time; returns how many. Nothing is charged."""
-    async with ground.database.begin() as session:
-        late = select(Job.id, Job.attempt).where(
-            Job.start_by.is_not(None),
-            Job.start_by <= func.now(),
-            Job.finished_at.is_(None),
-            Job.started_at.is_(None),
-            Job.state == "queued",
-        )
-        rows = (await session.execute(late.order_by(Job.id).limit(_MOST_AT_ONCE))).all()
-    ends = [End(job_id=job_id, attempt=attempt, state="expired", was="queued") for job_id, attempt in rows]
-    finishing = Coalescer(partial(finish, ground), most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
-    told = await asyncio.gather(*(finishing.ask(end) for end in ends), return_exceptions=True)
-    for end, each in zip(ends, told, strict=True):
-        if isinstance(each, DatabaseUnavailable):
-            raise each
-        if isinstance(each, BaseException):
-            log.error("a job cannot be ended", job=str(end.job_id), exc_info=each)
-    ended = [each for each in told if isinstance(each, Ended)]
-    await asyncio.gather(*(_tell(ground, job) for job in ended))
-    return len(ended)
 
 
 async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
@@ -258,7 +237,7 @@ async def cancel(ground: Ground, account_id: UUID, job_id: UUID) -> Job:
             await session.flush()
         ended = await _cancel_queued(session, job) if job.state == "queued" else None
     if ended is not None:
-        await _tell(ground, ended)
+        await tell(ground, ended)
     elif job.state == "running":
         try:
             async with asyncio.timeout(_PATIENCE_S):

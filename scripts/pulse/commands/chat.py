@@ -20,6 +20,7 @@ from scripts.pulse.view import watch
 @click.option("--model", metavar="ID", help="The model to ask; the studio's default one otherwise.")
 @click.option("--max-tokens", type=int, metavar="N", help="The longest answer, in the model's tokens.")
 @click.option("--temperature", type=float, metavar="T", help="0 for the likeliest words, up to 2 for surprising ones.")
+@click.option("--timeout", type=int, metavar="SECONDS", help="Longest that one try may take; the studio's own holds.")
 @click.option("--follow/--no-follow", default=True, help="Watch the answer, or print the job's id and leave.")
 @json_option
 def command(
@@ -29,6 +30,7 @@ def command(
     model: str | None,
     max_tokens: int | None,
     temperature: float | None,
+    timeout: int | None,
     follow: bool,
     as_json: bool,
 ) -> None:
@@ -51,7 +53,8 @@ def command(
       pulse chat
     """
     client = connect()
-    conversation = Conversation(system, model=model, max_output_tokens=max_tokens, temperature=temperature)
+    options = {"model": model, "max_output_tokens": max_tokens, "temperature": temperature}
+    conversation = Conversation(system, timeout_s=timeout, **options)
     asked = " ".join(text)
     if not text and follow and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
         conversation.hold(client, language())

@@ -80,6 +80,7 @@ def show(*, job_id: UUID, as_json: bool) -> None:
     job = client.read(answer, Job)
     error = f"{job.error.detail} ({job.error.code})" if job.error else ""
     moments = {"created": job.created_at, "started": job.started_at, "finished": job.finished_at}
+    moments |= {"cancel by": job.cancel_by}
     facts = {
         "id": str(job.id),
         "kind": job.kind,
@@ -87,6 +88,8 @@ def show(*, job_id: UUID, as_json: bool) -> None:
         "attempt": str(job.attempt),
         "waiting": _waiting(job.waiting),
         **{name: moment.astimezone().isoformat(" ", "seconds") for name, moment in moments.items() if moment},
+        "timeout": f"{job.timeout} s a try" if job.timeout is not None else "",
+        "webhook": job.webhook or "",
         "charged": units(job.charged or {}, language()),
         "error": error,
         "retry of": str(job.retry_of or ""),
@@ -95,7 +98,7 @@ def show(*, job_id: UUID, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for name, fact in facts.items():
         if fact:
-            console.print(Text.assemble((f"{name:>8}  ", "bold"), harmless(fact)))
+            console.print(Text.assemble((f"{name:>9}  ", "bold"), harmless(fact)))
     if job.result is not None:
         console.print()
         console.print(Text(harmless(_result(job.result))))

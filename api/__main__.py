@@ -10,9 +10,8 @@ import signal
 import sys
 
 import uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
 
+from api import server
 from api.app import create_app
 from infra import settings, telemetry
 from infra.errors import PulseError
@@ -22,15 +21,15 @@ from infra.settings import Settings
 async def serve(configured: Settings) -> None:
     """Serve until told to stop; then end the event streams, answer what is under way, and return."""
     app = create_app(configured)
-    server = Server(app, address=configured.host, port=configured.port, interface=Interfaces.ASGI, log_enabled=False)
+    serving = server.build(app, configured.host, configured.port)
 
     def stop() -> None:
         app.state.hub.close()
-        server.stop()
+        serving.stop()
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop)
-    await server.serve()
+    await serving.serve()
 
 
 def main() -> None:
@@ -40,6 +39,7 @@ def main() -> None:
     except PulseError as error:
         sys.exit(str(error))
     telemetry.configure(configured, "api")
+    server.open_many_files()
     uvloop.run(serve(configured))
 
 

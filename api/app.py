@@ -11,11 +11,15 @@ from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
 from api import docs, events, files, given, health, jobs, problems, storage
+from api.answer import Answer
+from api.edge import Edge
 from infra import ground
 from infra.errors import PulseError
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
 from infra.streams import Hub
+from quotas.keys import Credentials
+from quotas.limits import Limits, OpenStreams
 from workers.desk import Desk
 from workers.files import is_awaited
 from workers.forecast import Forecasts
@@ -31,34 +35,41 @@ def create_app(configured: Settings) -> Litestar:
     """Build the API on `configured`; it connects when it starts serving."""
     laid = ground.lay(configured)
     hub = Hub(laid.redis)
+    credentials, streams = Credentials(laid.database, configured), OpenStreams(laid.redis, configured)
+    state = State(
+        {
+            "ground": laid,
+            "hub": hub,
+            "desk": Desk(laid),
+            "forecasts": Forecasts(laid),
+            "credentials": credentials,
+            "limits": Limits(laid.redis, configured),
+            "streams": streams,
+            "awaited": partial(is_awaited, laid),
+        }
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
-        listening = asyncio.create_task(hub.run())
+        running = [asyncio.create_task(each.run()) for each in (hub, credentials, streams)]
         try:
             yield
         finally:
             hub.close()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await streams.close()
             await ground.leave(laid)
 
     routes = [index, health.router(), jobs.router(), events.router(), files.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
-    return Litestar(
+    app = Litestar(
         route_handlers=routes,
         lifespan=[lifespan],
-        state=State(
-            {
-                "ground": laid,
-                "hub": hub,
-                "desk": Desk(laid),
-                "forecasts": Forecasts(laid),
-                "awaited": partial(is_awaited, laid),
-            }
-        ),
-        dependencies=given.providers(),
+        state=state,
+        dependencies=given.providers(state),
         exception_handlers={
             PulseError: problems.on_fact,
             HTTPException: problems.on_refusal,
@@ -66,5 +77,9 @@ def create_app(configured: Settings) -> Litestar:
         },
         openapi_config=docs.config(),
         logging_config=None,  # telemetry.configure has set it up
+        response_class=Answer,
         request_max_body_size=configured.body_limit_bytes,
     )
+    given.one_by_one(app)
+    app.asgi_handler = Edge(app.asgi_handler)
+    return app

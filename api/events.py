@@ -42,7 +42,7 @@ async def _frames(followed: AsyncIterator[Event | None]) -> AsyncIterator[bytes]
         yield _HEARTBEAT if event is None else _frame(event)
 
 
-@get("/{id:str}/events", media_type="text/event-stream", summary="Follow a job")
+@get("/{id:str}/events", rate="stream", media_type="text/event-stream", summary="Follow a job")
 async def stream(
     request: Request[Any, Any, Any],
     id: FromPath[str],  # noqa: A002 (the name in the path)

@@ -219,6 +219,7 @@ def _announced(
     "/",
     status_code=201,
     request_max_body_size=None,
+    rate="submit",
     exception_handlers={PulseError: multipart.refuse},
     summary="Announce or upload a file",
 )

@@ -1,19 +1,23 @@
-"""What a route is given: the ground, the hub, the desk, the forecasts, and the account that speaks."""
+"""What a route is given: what the app was built with, and the account that speaks, within its limits."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-from litestar import Request
+from litestar import Litestar, Request
 from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar.di import Provide
 from litestar.types import Dependencies
 
+from api import edge
+from api.peers import address_of
 from infra.errors import PulseError
-from infra.ground import Ground
 from infra.models import Account
-from infra.streams import Hub
-from quotas import keys
-from workers.desk import Desk
-from workers.forecast import Forecasts
+from quotas.keys import Caller, Credentials, InvalidApiKey, RevokedApiKey
+from quotas.limits import Kind, Limits, Verdict
+
+#: What a handler calls the kind of its requests (`@post(..., rate="submit")`); one that only looks needs no word.
+_RATE = "rate"
+_LOOKING = frozenset({"GET", "HEAD"})
 
 
 class MissingApiKey(PulseError):
@@ -23,41 +27,73 @@ class MissingApiKey(PulseError):
     status = 401
 
 
-def ground(state: State) -> Ground:
-    """Return the ground that the app was built on."""
-    return state.ground
-
-
-def hub(state: State) -> Hub:
-    """Return the hub that wakes this process's followers."""
-    return state.hub
-
-
-def desk(state: State) -> Desk:
-    """Return this process's way to the lifecycle."""
-    return state.desk
-
-
-def forecasts(state: State) -> Forecasts:
-    """Return what waiting jobs are told of their turn."""
-    return state.forecasts
-
-
-async def account(request: Request[Any, Any, Any], ground: NamedDependency[Ground]) -> Account:
-    """Return the account whose key the request carries; raises 401 or 403."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+def key_of(request: Request[Any, Any, Any]) -> str:
+    """Return the API key that the request shows; raises `MissingApiKey`."""
+    # Not by `request.headers`, which takes all of them apart.
+    shown = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = shown.decode("latin-1").partition(" ")
+    key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise MissingApiKey
-    async with ground.database.begin() as session:
-        return await keys.verify(session, ground.settings, key.strip())
+    return key
 
 
-def providers() -> Dependencies:
-    """Return what the app gives to its routes, by parameter name."""
-    return {
-        "ground": Provide(ground, sync_to_thread=False),
-        "hub": Provide(hub, sync_to_thread=False),
-        "desk": Provide(desk, sync_to_thread=False),
-        "forecasts": Provide(forecasts, sync_to_thread=False),
-        "account": Provide(account),
-    }
+async def account(request: Request[Any, Any, Any]) -> Account:
+    """Return the account whose key the request shows, when it is within its limits; raises 401, 403, 429 or 503.
+
+    Where the caller stands is told by the headers of the answer, whatever that will be.
+    """
+    state = request.app.state
+    limits: Limits = state.limits
+    credentials: Credentials = state.credentials
+    address = address_of(request.scope, state.ground.settings.proxies)
+    key = key_of(request)
+    caller = credentials.believed(key) or await _look_up(request, key, credentials, limits, address)
+    _heed(request, await limits.admit(_kind(request), address, caller))
+    return caller.account
+
+
+async def _look_up(
+    request: Request[Any, Any, Any], key: str, credentials: Credentials, limits: Limits, address: str
+) -> Caller:
+    if not credentials.knows(key):
+        suspected = await limits.suspect(address)
+        if suspected.refused is not None:
+            _heed(request, suspected)
+    try:
+        return await credentials.identify(key)
+    except (InvalidApiKey, RevokedApiKey):
+        _heed(request, await limits.blame(address))
+        raise
+
+
+def _kind(request: Request[Any, Any, Any]) -> Kind | None:
+    kind = request.route_handler.opt.get(_RATE)
+    return kind or ("read" if request.method in _LOOKING else None)
+
+
+def _heed(request: Request[Any, Any, Any], verdict: Verdict) -> None:
+    edge.tell(request.scope, verdict.headers)
+    if verdict.refused is not None:
+        raise verdict.refused
+
+
+def providers(state: State) -> Dependencies:
+    """Return what the app gives to its routes, by parameter name: what `state` has under it, and the account."""
+    names = ("ground", "hub", "desk", "forecasts", "credentials", "streams")
+    kept = {name: Provide(_giving(state, name), sync_to_thread=False) for name in names}
+    return {**kept, "account": Provide(account)}
+
+
+def _giving(state: State, name: str) -> Callable[[], Any]:
+    def give() -> Any:
+        return state[name]
+
+    return give
+
+
+def one_by_one(app: Litestar) -> None:
+    """Have dependencies resolved one after the other: Litestar would make a task for each, which costs more than it."""
+    for route in app.routes:
+        for _, model in cast("dict[str, tuple[Any, Any]]", getattr(route, "route_handler_map", {})).values():
+            model.dependency_batches = [{each} for batch in model.dependency_batches for each in batch]

@@ -145,7 +145,7 @@ async def _submitted(
     return Response(SubmittedAnswer(job=job, quota=submitted.quota), headers=headers)
 
 
-@post("/", status_code=202, summary="Submit a job")
+@post("/", status_code=202, rate="submit", summary="Submit a job")
 async def submit(
     request: Request[Any, Any, Any],
     account: NamedDependency[Account],
@@ -207,7 +207,7 @@ async def cancel(
     return Response(answer(request, job), headers=_polite(job))
 
 
-@post("/{id:str}/retry", status_code=202, summary="Retry a failed job")
+@post("/{id:str}/retry", status_code=202, rate="submit", summary="Retry a failed job")
 async def retry(
     request: Request[Any, Any, Any],
     id: FromPath[str],  # noqa: A002 (the name in the path)

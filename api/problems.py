@@ -11,13 +11,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from api.answer import Answer
 from infra.errors import PulseError
 from infra.models import Document
 from infra.redis import AWAY, RedisUnavailable
 
 log = structlog.stdlib.get_logger()
 MEDIA_TYPE = "application/problem+json"
-# A caller may come back soon: these pass by themselves.
+# A caller may come back soon: these pass by themselves. An error that knows better says so (`retry_after_s`).
 _RETRY_AFTER_S = {429: "1", 503: "2"}
 
 
@@ -98,9 +99,10 @@ def respond(request: Request[Any, Any, Any], error: PulseError) -> Response[byte
     headers = {"Content-Language": chosen, "Cache-Control": "no-store"}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="pulse"'
-    if error.status in _RETRY_AFTER_S:
-        headers["Retry-After"] = _RETRY_AFTER_S[error.status]
-    return Response(msgspec.json.encode(problem), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
+    retry_after = error.facts.get("retry_after_s", _RETRY_AFTER_S.get(error.status))
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    return Answer(msgspec.json.encode(problem), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def on_fact(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:

@@ -7,13 +7,13 @@
     ├── infra.streams.InvalidEventId            400
     ├── infra.storage and its local, signing    400, 403, 404, 409, 410, 413, 503
     ├── infra.fetch and its urls, dial, answer  400, 502 (the latter a job's reason to fail)
-    ├── quotas.accounts, keys, ledger           400, 401, 402, 403, 409
+    ├── quotas.accounts, keys, ledger, limits   400, 401, 402, 403, 409, 429, 503
     ├── providers.catalog.UnknownModel          400
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
     │                                           and workers.craft.child)
     ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 429, 503
-    └── api.body, given, jobs, multipart,       400, 401, 404, 405, 408, 413, 415, 416, 500
-        problems, ranges
+    └── api.body, edge, given, jobs,            400, 401, 404, 405, 408, 413, 414, 415, 416, 431, 500
+        multipart, problems, ranges
 
 The class name is the code (`QuotaExceeded` -> `quota_exceeded`), the docstring is the English text, `ar` is the
 Arabic text and `status` the HTTP status. Both texts are `str.format` templates over the keyword arguments.

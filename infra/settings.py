@@ -20,6 +20,23 @@ _SHORTEST_SECRET = 32
 # Where clamd may listen; of a host only what no name and no address (in brackets where it has colons) can have is out.
 _CLAMD = re.compile(r"unix:///[^\0]+|tcp://([^\s/:@\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[1-9]\d{0,4})")
 _HIGHEST_PORT = 65_535
+# At least a microsecond for each request, which is the unit that limits are kept in.
+_RATE = re.compile(r"off|(?P<count>[1-9]\d{0,5})/(?P<seconds>[1-9]\d{0,4})")
+
+
+class Rate(Struct, frozen=True):
+    """So many requests in so many seconds, all of them at once where nothing has passed for so long."""
+
+    count: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate | None":
+        """Read `6000/60`; None for `off` and for nothing. Raises `ValueError`."""
+        found = _RATE.fullmatch(text or "off")
+        if found is None:
+            raise ValueError(f"it looks like 6000/60 (requests in seconds) or off, and not like {text!r}")
+        return None if found["count"] is None else cls(int(found["count"]), int(found["seconds"]))
 
 
 class InvalidSetting(PulseError):
@@ -72,6 +89,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account_queued: Annotated[int, Meta(ge=1, description="Unfinished jobs of one account; more are answered 429.")] = (
         20_000
     )
+    rate_ip: Annotated[
+        str, _text("Requests of one address (IPv6: one /64) in seconds, all at once at most; `off`: no such limit.")
+    ] = "60000/60"
+    rate_key: Annotated[str, _text("Requests with one API key in seconds.")] = "60000/60"
+    rate_account: Annotated[str, _text("Requests of one account in seconds, whatever the key.")] = "60000/60"
+    rate_submit: Annotated[str, _text("Requests of one account in seconds that create a job or a file.")] = "12000/60"
+    rate_read: Annotated[str, _text("Requests of one account in seconds that only look.")] = "30000/60"
+    rate_stream: Annotated[str, _text("Event streams that one account opens in seconds.")] = "3000/60"
+    rate_sign_in: Annotated[str, _text("Tries to sign in from one address in seconds.")] = "20/60"
+    rate_auth: Annotated[
+        str,
+        _text("Wrong API keys from one address in seconds; then keys that are new to the process are not looked up."),
+    ] = "60/60"
     account_events: Annotated[
         int, Meta(ge=100, description="Events that an account's own stream keeps; the oldest leave first.")
     ] = 2_000
@@ -207,6 +237,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_half_a_store(settings)
     _refuse_no_scanner(settings)
     _refuse_no_networks(settings)
+    _refuse_no_rates(settings)
     if settings.env == "production":
         _refuse_stand_ins(settings)
     return settings
@@ -239,6 +270,15 @@ def _refuse_no_networks(settings: Settings) -> None:
         raise InvalidSetting(key=variable("fetch_allow"), reason=str(error)) from None
     if everything:
         raise InvalidSetting(key=variable("fetch_allow"), reason=f"{everything[0]} is every address there is")
+
+
+def _refuse_no_rates(settings: Settings) -> None:
+    for field in Settings.__struct_fields__:
+        if field.startswith("rate_"):
+            try:
+                Rate.parse(getattr(settings, field))
+            except ValueError as error:
+                raise InvalidSetting(key=variable(field), reason=str(error)) from None
 
 
 def _refuse_stand_ins(settings: Settings) -> None:

@@ -2,25 +2,36 @@
 
 A key is `pulse_`, 36 random characters (214 bits) and 6 characters of CRC-32 over what stands before them, all from
 the 62 letters and digits: a scanner can find a leaked one by its prefix, and a mistyped one is refused without a
-look-up.
+look-up. What a process has looked up it believes for half a second (`Credentials`).
 """
 
+import asyncio
 import hashlib
 import hmac
+import itertools
 import re
 import secrets
 import string
 import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+import structlog
+from msgspec import Struct
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
+from infra.coalesce import Coalescer
+from infra.database import Database, DatabaseUnavailable
 from infra.errors import PulseError
 from infra.models import Account, ApiKey
 from infra.settings import Settings
+
+log = structlog.stdlib.get_logger()
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _PREFIX, _RANDOM, _CHECK = "pulse_", 36, 6
@@ -60,6 +71,10 @@ def _hash(settings: Settings, key: str) -> bytes:
     return hmac.digest(settings.secret.encode(), key.encode(), hashlib.sha256)
 
 
+def _is_mistyped(key: str) -> bool:
+    return not _SHAPE.fullmatch(key) or not hmac.compare_digest(_checksum(key[:-_CHECK]), key[-_CHECK:])
+
+
 async def issue(session: AsyncSession, settings: Settings, account_id: UUID, *, name: str) -> str:
     """Make a key for the account and return it: the only time that it can be read."""
     body = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
@@ -74,7 +89,7 @@ async def verify(session: AsyncSession, settings: Settings, key: str) -> Account
 
     Raises `InvalidApiKey` (also for a wrong checksum, without a look-up), `RevokedApiKey` or `AccountClosed`.
     """
-    if not _SHAPE.fullmatch(key) or not hmac.compare_digest(_checksum(key[:-_CHECK]), key[-_CHECK:]):
+    if _is_mistyped(key):
         raise InvalidApiKey
     found = await session.execute(
         select(ApiKey, Account)
@@ -99,3 +114,168 @@ async def revoke(session: AsyncSession, settings: Settings, key: str) -> None:
         .where(ApiKey.hash == _hash(settings, key), ApiKey.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
+
+
+class Caller(Struct, frozen=True):
+    """Whom a key speaks for, and by which key; the ids also as text."""
+
+    account: Account
+    account_id: str
+    key_id: str
+
+
+class _Found(Struct, frozen=True):
+    """What the last look-up of a key said, and until when it is believed (by the loop's clock)."""
+
+    told: Caller | type[PulseError]
+    until: float
+
+
+#: Every statement that a revoked key could still make is within this long of its revocation.
+_BELIEVED_S = 0.5
+#: A key that is unknown does not become known: this long nobody asks again.
+_UNKNOWN_S = 10.0
+# Some 1 KiB each. A flood of wrong keys crowds out only other wrong ones.
+_MOST_KNOWN, _MOST_UNKNOWN = 20_000, 20_000
+_MOST_AT_ONCE = 1000
+
+_LOOK_UP = text("""
+SELECT api_keys.hash, api_keys.id,
+       api_keys.revoked_at IS NOT NULL OR coalesce(api_keys.expires_at <= now(), false), accounts.closed_at IS NOT NULL,
+       accounts.id, accounts.email, accounts.plan, accounts.language, accounts.created_at, accounts.closed_at
+FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id
+WHERE api_keys.hash = ANY(CAST(:hashes AS bytea[]))
+""")
+_OVER = text("""
+SELECT asked.hash FROM unnest(CAST(:hashes AS bytea[])) AS asked (hash)
+WHERE NOT EXISTS (
+    SELECT FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id
+    WHERE api_keys.hash = asked.hash AND api_keys.revoked_at IS NULL AND accounts.closed_at IS NULL
+    AND coalesce(api_keys.expires_at > now(), true)
+)
+""")
+
+
+class Credentials:
+    """The keys that one process is shown: looked up many at once, and believed for half a second."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        """Start with nothing known."""
+        self._database = database
+        self._secret = settings.secret.encode()
+        self._known: dict[bytes, _Found] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._held: defaultdict[bytes, dict[object, Callable[[], None]]] = defaultdict(dict)
+        self._looking = Coalescer(self._look_up, most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
+
+    async def account_of(self, key: str) -> Account:
+        """Return the account that `key` speaks for; raises as `identify` does."""
+        return (await self.identify(key)).account
+
+    async def identify(self, key: str) -> Caller:
+        """Return whom `key` speaks for.
+
+        Raises `InvalidApiKey`, `RevokedApiKey`, `AccountClosed` or `DatabaseUnavailable`.
+        """
+        digest = self._digest(key)
+        now = asyncio.get_running_loop().time()
+        found = self._known.get(digest)
+        if found is not None and found.until > now:
+            told = found.told
+        elif self._unknown.get(digest, 0.0) > now or (found is None and _is_mistyped(key)):
+            raise InvalidApiKey
+        else:
+            told = await self._looking.ask(digest)
+        if isinstance(told, Caller):
+            return told
+        raise told
+
+    def believed(self, key: str) -> Caller | None:
+        """Return whom `key` speaks for, where that was looked up within the last half second."""
+        found = self._known.get(self._digest(key))
+        if found is not None and found.until > asyncio.get_running_loop().time() and isinstance(found.told, Caller):
+            return found.told
+        return None
+
+    def knows(self, key: str) -> bool:
+        """Tell whether `key` was good when this process last looked."""
+        found = self._known.get(self._digest(key))
+        return found is not None and isinstance(found.told, Caller)
+
+    def hold(self, key: str, on_end: Callable[[], None]) -> Callable[[], None]:
+        """Have `on_end` called once, within a second of when `key` stops being valid; returns how to let go of it.
+
+        That is while `run` runs and PostgreSQL answers: what it does not say yet is not known to have ended.
+        """
+        digest, token = self._digest(key), object()
+        self._held[digest][token] = on_end
+
+        def release() -> None:
+            holders = self._held.get(digest)
+            if holders is not None:
+                holders.pop(token, None)
+                if not holders:
+                    del self._held[digest]
+
+        return release
+
+    async def run(self) -> None:
+        """Look at the held keys again and again, for ever."""
+        while True:
+            await asyncio.sleep(_BELIEVED_S)
+            try:
+                await self.recheck()
+            except DatabaseUnavailable:
+                continue
+            except Exception:
+                log.exception("the held keys could not be looked at")
+
+    async def recheck(self) -> None:
+        """Look at the held keys now, and end those that are not valid any more."""
+        for hashes in itertools.batched(list(self._held), _MOST_AT_ONCE):
+            for (digest,) in await self._database.ask(_OVER, {"hashes": list(hashes)}):
+                self._known.pop(digest, None)
+                for on_end in self._held.pop(digest, {}).values():
+                    _end(on_end)
+
+    def _digest(self, key: str) -> bytes:
+        return hmac.digest(self._secret, key.encode(), "sha256")
+
+    async def _look_up(self, hashes: Sequence[bytes]) -> list[Caller | type[PulseError]]:
+        now = asyncio.get_running_loop().time()  # what is true when it is asked may be over when it is heard
+        rows = await self._database.ask(_LOOK_UP, {"hashes": list(set(hashes))})
+        told = {row[0]: _told(row) for row in rows}
+        for digest in hashes:
+            if digest in told:
+                _keep(self._known, digest, _Found(told[digest], now + _BELIEVED_S), _MOST_KNOWN)
+            else:
+                self._known.pop(digest, None)
+                _keep(self._unknown, digest, now + _UNKNOWN_S, _MOST_UNKNOWN)
+        return [told.get(digest, InvalidApiKey) for digest in hashes]
+
+
+def _end(on_end: Callable[[], None]) -> None:
+    try:
+        on_end()
+    except Exception:
+        log.exception("whoever held a key could not be told of its end")  # and the next ones still are
+
+
+def _told(row: tuple[Any, ...]) -> Caller | type[PulseError]:
+    _, key_id, is_revoked, is_closed, account_id, email, plan, language, created_at, closed_at = row
+    if is_revoked:
+        return RevokedApiKey
+    if is_closed:
+        return AccountClosed
+    account = Account(
+        id=account_id, email=email, plan=plan, language=language, created_at=created_at, closed_at=closed_at
+    )
+    return Caller(account, str(account_id), str(key_id))
+
+
+def _keep[Value](cache: dict[bytes, Value], digest: bytes, value: Value, most: int) -> None:
+    """Keep a value as the newest, and let the oldest go."""
+    cache.pop(digest, None)
+    cache[digest] = value
+    if len(cache) > most:
+        del cache[next(iter(cache))]

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from infra import settings
-from infra.settings import InvalidSetting, Settings
+from infra.settings import InvalidSetting, Rate, Settings
 
 PRODUCTION = {
     "PULSE_FILES_DIR": "/srv/files",
@@ -37,6 +37,11 @@ def test_a_value_is_read_in_its_type_and_an_empty_one_counts_as_not_set() -> Non
         ("PULSE_FETCH_ALLOW", "10.0.0.0/8,inside", "inside"),
         ("PULSE_FETCH_ALLOW", "10.0.0.0/8, 0.0.0.0/0", "every address"),
         ("PULSE_FETCH_ALLOW", "::/0", "every address"),
+        ("PULSE_RATE_SUBMIT", "6000", "6000/60"),
+        ("PULSE_RATE_SUBMIT", "0/60", "0/60"),
+        ("PULSE_RATE_READ", "1/0", "1/0"),
+        ("PULSE_RATE_IP", "1000000/1", "1000000/1"),
+        ("PULSE_RATE_AUTH", "none", "or off"),
         ("PULSE_PROT", "8000", "did you mean PULSE_PORT"),
         ("PULSE_POEM", "x", "no such setting"),
     ],
@@ -49,6 +54,12 @@ def test_a_bad_value_names_its_key(key: str, value: str, reason: str) -> None:
     assert key in refused.value.text("ar")
 
 
+def test_a_rate_is_so_many_requests_in_so_many_seconds_or_off() -> None:
+    read = settings.load({"PULSE_RATE_SUBMIT": "6000/60", "PULSE_RATE_READ": "off"})
+    assert Rate.parse(read.rate_submit) == Rate(6000, 60)
+    assert Rate.parse(read.rate_read) is None
+
+
 def test_every_field_can_be_set_by_its_variable() -> None:
     for field in msgspec.structs.fields(Settings):
         default = field.default
@@ -58,7 +69,7 @@ def test_every_field_can_be_set_by_its_variable() -> None:
             "clamav": "tcp://clamd:3310",
             "fetch_allow": "10.1.0.0/16",
         }
-        other = others.get(field.name, "other")
+        other = others.get(field.name, "1/1" if field.name.startswith("rate_") else "other")
         if isinstance(default, int | float):
             other = default - 1 if default > 1 else default + 1
         whole = {"PULSE_S3_ASSETS": "assets", "PULSE_S3_QUARANTINE": "quarantine"} if "s3" in field.name else {}

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import httpx2
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from litestar import Litestar
+
+from api import server
 
 
 def free_port() -> int:
@@ -22,8 +22,8 @@ def free_port() -> int:
 async def serving(app: Litestar, port: int | None = None) -> AsyncGenerator[str]:
     """Serve `app` for the length of a block, on a port that its settings may name; gives its address."""
     port = port or free_port()
-    server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
-    running = asyncio.create_task(server.serve())
+    built = server.build(app, "127.0.0.1", port)
+    running = asyncio.create_task(built.serve())
     url = f"http://127.0.0.1:{port}"
     async with asyncio.timeout(10), httpx2.AsyncClient(base_url=url) as client:
         while True:
@@ -35,5 +35,5 @@ async def serving(app: Litestar, port: int | None = None) -> AsyncGenerator[str]
     try:
         yield url
     finally:
-        server.stop()
+        built.stop()
         await running

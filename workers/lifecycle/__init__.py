@@ -48,6 +48,6 @@ __all__ = [
     "forget_keys",
     "give_back",
     "keep",
-    "prepare",
     "next_cancel_s",
+    "prepare",
 ]

@@ -62,7 +62,7 @@ def create_app(configured: Settings) -> Litestar:
             await streams.close()
             await ground.leave(laid)
 
-    routes = [index, health.router(), jobs.router(), events.router(), files.router(), docs.assets()]
+    routes = [index, health.router(), jobs.router(laid, hub), events.router(), files.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     app = Litestar(

@@ -4,6 +4,7 @@ msgspec tells what is wrong in English prose with a place (`Expected `int`, got 
 becomes one fact per way of being wrong, with the field's path and both languages.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -157,26 +158,36 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[str, re.Match[str]], PulseError
 ]
 
 
-class _Kind(msgspec.Struct):
-    kind: str
+class _NoKind(msgspec.Struct, tag_field="kind", tag=""):
+    """Stands beside the kinds: msgspec asks for a tag only where there is more than one to choose from."""
 
 
-async def read[T](request: Request[Any, Any, Any], specs: Mapping[str, type[T]]) -> T:
-    """Decode the body of `request` as the one of `specs` that its `kind` names.
+class Kinds[T]:
+    """Bodies of several shapes, told apart by their `kind` and decoded in one go."""
 
-    Raises the fact that is wrong with it, naming the field.
-    """
-    _expect_json(request)
-    body = await request.body()
-    # The kind first: msgspec would not ask for the tag while there is only one kind to choose from.
-    kind = _parsed(body, _Kind).kind
-    if kind not in specs:
-        raise UnknownKind(field="kind", value=kind, known=", ".join(specs))
-    return _decoded(body, specs[kind])
+    def __init__(self, specs: Mapping[str, type[T]]) -> None:
+        """Take the shapes of `specs`, by kind."""
+        self._known = ", ".join(specs)
+        shapes: Any = functools.reduce(lambda one, other: one | other, [*specs.values(), _NoKind])
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(shapes)
+
+    async def read(self, request: Request[Any, Any, Any]) -> T:
+        """Decode the body of `request`; raises the fact that is wrong with it, naming the field."""
+        _expect_json(request)
+        body = await request.body()
+        try:
+            decoded = _decoded(body, self._decoder.decode)
+        except InvalidValue as error:
+            if error.facts["field"] != "kind":
+                raise
+            raise UnknownKind(**error.facts, known=self._known) from None
+        if isinstance(decoded, _NoKind):
+            raise UnknownKind(field="kind", value="", known=self._known)
+        return decoded
 
 
 async def read_as[T](request: Request[Any, Any, Any], shape: type[T], *, most_bytes: int) -> T:
-    """Decode the body of `request` as a `shape`; raises as `read` does, and `BodyTooLarge`.
+    """Decode the body of `request` as a `shape`; raises as `Kinds.read` does, and `BodyTooLarge`.
 
     The limit is this one, for a route whose own was lifted because it takes files too.
     """
@@ -186,7 +197,7 @@ async def read_as[T](request: Request[Any, Any, Any], shape: type[T], *, most_by
         body += chunk
         if len(body) > most_bytes:
             raise problems.BodyTooLarge(limit_bytes=most_bytes)
-    return _decoded(bytes(body), shape)
+    return _decoded(bytes(body), functools.partial(msgspec.json.decode, type=shape))
 
 
 def _expect_json(request: Request[Any, Any, Any]) -> None:
@@ -194,17 +205,17 @@ def _expect_json(request: Request[Any, Any, Any]) -> None:
         raise UnsupportedMediaType
 
 
-def _decoded[T](body: bytes, shape: type[T]) -> T:
-    decoded = _parsed(body, shape)
+def _decoded[T](body: bytes, decode: Callable[[bytes], T]) -> T:
+    decoded = _parsed(body, decode)
     # Almost no body has this escape, so almost none is walked.
     if b"\\u0000" in body and (unfit := _first_unfit(body)) is not None:
         raise unfit
     return decoded
 
 
-def _parsed[T](body: bytes, shape: type[T]) -> T:
+def _parsed[T](body: bytes, decode: Callable[[bytes], T]) -> T:
     try:
-        return msgspec.json.decode(body, type=shape)
+        return decode(body)
     except msgspec.ValidationError as error:
         raise _fact(str(error)) from None
     except RecursionError:

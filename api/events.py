@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, Parameter
 from litestar.response import Stream
 
-from api.jobs import job_id
+from api.paths import job_id
 from infra.ground import Ground
 from infra.models import Account
 from infra.streams import START, Event, EventId, Hub, follow

@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from api import multipart, problems, ranges
+from api import departure, multipart, problems, ranges
 from api.ranges import Part, RangeNotSatisfiable
 from infra.errors import PulseError
 from infra.storage import ObjectNotFound, StorageUnavailable, UploadReplayed
@@ -109,7 +109,7 @@ class _Download(ASGIResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
         async with self._store.reading(self._key) as reading:
             await self.start_response(send)
-            left = asyncio.create_task(_left(receive))
+            left = asyncio.create_task(departure.left(receive))
             try:
                 await self._send(reading, left, send)
             except (TimeoutError, StorageUnavailable) as error:
@@ -128,11 +128,6 @@ class _Download(ASGIResponse):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if to_go == 0:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _on_range(request: Request[Any, Any, Any], error: RangeNotSatisfiable) -> Response[bytes]:

@@ -52,8 +52,10 @@ async def letters(session: AsyncSession, which: Which, *, limit: int, before: UU
     return list(await session.scalars(query.order_by(Job.id.desc()).limit(limit)))
 
 
-async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID) -> Submitted:
+async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID, *, key: str | None = None) -> Submitted:
     """Give the account's failed job another go; asked again, the answer is the job that was made then.
+
+    `key` is the caller's Idempotency-Key.
 
     Raises `JobNotFound`, `JobNotFailed`, and what a submission raises.
     """
@@ -68,4 +70,4 @@ async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID) -> 
     again.metadata, again.unique_key = failed.labels, failed.unique_key
     again.timeout, again.webhook = failed.timeout_s, failed.webhook
     again.priority = "batch" if failed.lane == "batch" else "interactive"
-    return await desk.submit(Submission(account=account, request=again, replay_of=failed.id))
+    return await desk.submit(Submission(account=account, request=again, replay_of=failed.id, idempotency_key=key))

@@ -127,7 +127,7 @@ class Leaving:
         """Begin."""
         self._seen = 0
 
-    def show(self, line: feed.Line) -> None:
+    def show(self, line: feed.Line) -> None:  # noqa: ARG002
         """See one, or leave."""
         self._seen += 1
         if self._seen == 2:
@@ -140,7 +140,7 @@ class Leaving:
 def test_what_was_missed_is_no_place_to_go_on_from(api: StandIn) -> None:
     api.says = [("", {"type": "missed"}), SAYS[1]]
     client = Client(Place(api.url, KEY), "en")
-    with pytest.raises(EventsLeft, match="pulse events --after 1764137105000-0$"):
+    with pytest.raises(EventsLeft, match=r"pulse events --after 1764137105000-0$"):
         feed.watch(client, None, "1764137105000-0", Leaving())
     client.close()
 

@@ -4,11 +4,13 @@
     uploading -> expired
 
 Room is held when a file is announced, settled when it is ready, and freed when it is rejected, expires or is deleted.
-Locks are taken in one order: the file's row, then what may be removed from the store (by key), then balances.
+Locks are taken in one order: the file's row, then names (Idempotency-Keys), then what may be removed from the store (by
+key), then balances.
 docs/decisions/0008 says why it is built like this.
 """
 
 from workers.files.announcement import NOT_KNOWN_YET, Announcement, check_purpose
+from workers.files.direct import LONGEST_UPLOAD_S, receive
 from workers.files.discards import MOST_AT_ONCE, clear
 from workers.files.keys import quarantine_key
 from workers.files.shelf import (
@@ -25,7 +27,6 @@ from workers.files.shelf import (
     variants,
 )
 from workers.files.uploads import (
-    LONGEST_UPLOAD_S,
     Announced,
     UploadExpired,
     UploadMissing,
@@ -34,7 +35,6 @@ from workers.files.uploads import (
     expire,
     forget,
     is_awaited,
-    receive,
 )
 from workers.files.verdicts import Part, keep, reject, undecided
 from workers.media import media_type_of

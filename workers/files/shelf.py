@@ -173,20 +173,24 @@ async def move(session: AsyncSession, account_id: UUID, folder: str, to: str) ->
 async def delete(ground: Ground, account_id: UUID, file_id: UUID) -> None:
     """Delete a file in whatever state it is: its room is free at once; the tender removes what nobody else needs."""
     async with ground.database.begin() as session:
-        file = await get(session, account_id, file_id, lock=True)
-        query = select(Variant.sha256).where(Variant.file_id == file_id).distinct()
-        keys = [asset_key(account_id, sha256.hex()) for sha256 in await session.scalars(query)]
-        await discards.note(session, "assets", keys, due=discards.NOW)
-        if file.decided_at is None:
-            # An upload under way could still bring it back.
-            window = timedelta(seconds=ground.settings.upload_s) + discards.ON_ITS_WAY
-            await discards.note(
-                session, "quarantine", [quarantine_key(account_id, file_id)], due=discards.NOW, until=window
-            )
-            await ledger.settle(session, {file_id: {}})
-        await session.delete(file)
-        await session.flush()
-        await ledger.release(session, [file_id])
+        await remove(session, ground, account_id, file_id)
+
+
+async def remove(session: AsyncSession, ground: Ground, account_id: UUID, file_id: UUID) -> None:
+    """Delete a file inside the caller's transaction."""
+    file = await get(session, account_id, file_id, lock=True)
+    query = select(Variant.sha256).where(Variant.file_id == file_id).distinct()
+    keys = [asset_key(account_id, sha256.hex()) for sha256 in await session.scalars(query)]
+    await discards.note(session, "assets", keys, due=discards.NOW)
+    if file.decided_at is None:
+        # An upload under way could still bring it back.
+        window = timedelta(seconds=ground.settings.upload_s) + discards.ON_ITS_WAY
+        upload = quarantine_key(account_id, file_id)
+        await discards.note(session, "quarantine", [upload], due=discards.NOW, until=window)
+        await ledger.settle(session, {file_id: {}})
+    await session.delete(file)
+    await session.flush()
+    await ledger.release(session, [file_id])
 
 
 async def link(ground: Ground, account_id: UUID, file_id: UUID, name: str) -> Link:

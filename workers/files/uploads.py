@@ -1,10 +1,11 @@
 """Uploads: announced with room held for them, signed for, brought to the scan or given up."""
 
-import asyncio
-from collections.abc import AsyncIterable, Sequence
+import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,17 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra import ids
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import Account, File
-from infra.storage import Expected, Form, Received
-from infra.whole import whole
+from infra.models import Account, Balance, File
+from infra.storage import Expected, Form
 from quotas import ledger
+from workers import idempotency, lifecycle
 from workers.files import announcement, discards, names, shelf
 from workers.files.announcement import NOT_KNOWN_YET, Announcement
 from workers.files.keys import quarantine_key
+from workers.idempotency import Call, Kept
+from workers.lifecycle import KEEP_KEYS
 
 METER = "storage_bytes"
-#: After this an upload is broken off; one that began in time is over before its row is.
-LONGEST_UPLOAD_S = 55 * 60.0
+#: Where files are asked for, in the fingerprints of Idempotency-Keys.
+ROUTE = "POST /v1/files"
 _AT_ONCE = 200
 _KEEP_REASONS = timedelta(days=7)
 
@@ -48,13 +51,6 @@ class UploadMissing(PulseError):
     status = 409
 
 
-class EmptyFile(PulseError):
-    """{field} is empty."""
-
-    ar = "{field} فارغ."
-    status = 400
-
-
 class UploadExpired(PulseError):
     """The upload did not begin in time. Announce the file again."""
 
@@ -63,22 +59,42 @@ class UploadExpired(PulseError):
 
 
 class Announced(Struct, frozen=True, kw_only=True):
-    """A file that may come now, how to upload it, how the storage meter stands, and what it crossed."""
+    """A file that may come now, how to upload it, how the storage meter stands, and what it crossed.
+
+    `replayed` says that it was announced before, under the same Idempotency-Key; the form is there while it can serve.
+    """
 
     file: File
-    form: Form
+    form: Form | None = None
     quota: dict[str, ledger.Standing]
     crossings: Sequence[ledger.Crossing] = ()
+    replayed: bool = False
 
 
-async def announce(ground: Ground, account: Account, asked: Announcement) -> Announced:
-    """Hold room for a file and sign the form by which it is uploaded.
+async def announce(ground: Ground, account: Account, asked: Announcement, *, key: str | None = None) -> Announced:
+    """Hold room for a file and sign the form by which it is uploaded, once under a caller's Idempotency-Key.
 
-    Raises what is wrong with the announcement, `QuotaExceeded`, `TooManyUploads` or `TooManyFiles`.
+    Raises what is wrong with the announcement, `QuotaExceeded`, `TooManyUploads`, `TooManyFiles` or
+    `IdempotencyKeyReused`.
     """
+    file = new(ground, account, asked)
+    call = Call.of(account.id, key, lifecycle.fingerprint(ROUTE, asked))
+    form = await _form(ground, file)  # a store that is away leaves nothing behind
+    async with ground.database.begin() as session:
+        begun = await begin(session, ground, account, file, call, keep=KEEP_KEYS)
+        if isinstance(begun, Kept):
+            begun.check(call)
+            begun = await again(session, account.id, begun)
+    if begun.replayed:
+        form = await _form(ground, begun.file)
+    return msgspec.structs.replace(begun, form=form)
+
+
+def new(ground: Ground, account: Account, asked: Announcement) -> File:
+    """Return the file that an announcement speaks of; raises what is wrong with that."""
     kept, media_type = announcement.checked(asked)
-    until = datetime.now(UTC) + timedelta(seconds=ground.settings.upload_s)
-    file = File(
+    now = datetime.now(UTC)
+    return File(
         id=ids.new(),
         account_id=account.id,
         purpose=kept.purpose,
@@ -90,21 +106,53 @@ async def announce(ground: Ground, account: Account, asked: Announcement) -> Ann
         size_bytes=kept.size_bytes,
         declared_sha256=bytes.fromhex(kept.sha256),
         facts={},
-        created_at=datetime.now(UTC),
-        upload_until=until,
+        created_at=now,
+        upload_until=now + timedelta(seconds=ground.settings.upload_s),
     )
-    key = quarantine_key(account.id, file.id)
-    expected = Expected(size_bytes=kept.size_bytes, media_type=media_type, sha256=kept.sha256)
-    form = await ground.storage.form(key, expected, seconds=ground.settings.upload_s)
-    async with ground.database.begin() as session:
-        # Whoever has the account's storage balance counts alone: two at once cannot both be the last that fits.
-        drawing = await ledger.lock(session, [(account, METER)])
-        await _check_room(session, ground, account.id)
-        crossings = drawing.hold(account.id, file.id, {METER: kept.size_bytes})
-        await drawing.write(session)
-        session.add(file)
-    quota = {METER: drawing.standing(account.id, METER)}
-    return Announced(file=file, form=form, quota=quota, crossings=crossings)
+
+
+async def _form(ground: Ground, file: File) -> Form | None:
+    """Sign the form by which a file can be uploaded for as long as it is awaited; None where it is not."""
+    seconds = math.ceil((file.upload_until - datetime.now(UTC)).total_seconds())
+    if file.state != "uploading" or seconds <= 0:
+        return None
+    expected = Expected(size_bytes=file.size_bytes, media_type=file.media_type, sha256=file.declared_sha256.hex())
+    return await ground.storage.form(quarantine_key(file.account_id, file.id), expected, seconds=seconds)
+
+
+async def begin(
+    session: AsyncSession, ground: Ground, account: Account, file: File, call: Call | None, *, keep: timedelta
+) -> Announced | Kept:
+    """Keep a new file, hold its room, and keep the call's key for so long; or return what is kept under that already.
+
+    Raises `QuotaExceeded`, `TooManyUploads` or `TooManyFiles`.
+    """
+    if call is not None and (kept := await idempotency.find(session, call)) is not None:
+        return kept
+    # Whoever has the account's storage balance counts alone: two at once cannot both be the last that fits.
+    drawing = await ledger.lock(session, [(account, METER)])
+    await _check_room(session, ground, account.id)
+    crossings = drawing.hold(account.id, file.id, {METER: file.size_bytes})
+    await drawing.write(session)
+    session.add(file)
+    if call is not None:
+        await idempotency.keep(session, call, file.id, keep=keep)
+    return Announced(file=file, quota={METER: drawing.standing(account.id, METER)}, crossings=crossings)
+
+
+async def again(session: AsyncSession, account_id: UUID, kept: Kept) -> Announced:
+    """Return what was announced before, as it stands; raises `FileNotFound` where it was deleted since."""
+    file = await shelf.get(session, account_id, kept.subject_id)
+    pair = (account_id, METER)
+    standings = await ledger.standings(session, [pair])
+    # A threshold was crossed by the call in whose transaction the balance says so.
+    moments = select(Balance.warned_at, Balance.stopped_at).where(
+        Balance.account_id == account_id, Balance.meter == METER
+    )
+    warned_at, stopped_at = (await session.execute(moments)).one()
+    crossings = [ledger.Crossing(METER, 80)] if warned_at == kept.created_at else []
+    crossings += [ledger.Crossing(METER, 100)] if stopped_at == kept.created_at else []
+    return Announced(file=file, quota={METER: standings[pair]}, crossings=crossings, replayed=True)
 
 
 async def _check_room(session: AsyncSession, ground: Ground, account_id: UUID) -> None:
@@ -116,39 +164,6 @@ async def _check_room(session: AsyncSession, ground: Ground, account_id: UUID) -
         raise TooManyUploads(limit=ground.settings.pending_uploads)
     if kept >= ground.settings.account_files:
         raise TooManyFiles(limit=ground.settings.account_files)
-
-
-async def receive(ground: Ground, account: Account, asked: Announcement, chunks: AsyncIterable[bytes]) -> Announced:
-    """Take a file whose bytes come with its announcement, whose size is a bound and whose SHA-256 is not known yet.
-
-    Returns it with its scan still to be asked for. Whatever breaks the stream off leaves nothing.
-    """
-    announced = await announce(ground, account, asked)
-    file = announced.file
-    key = quarantine_key(account.id, file.id)
-    try:
-        async with asyncio.timeout(LONGEST_UPLOAD_S):
-            received = await ground.storage.receive(key, chunks, most_bytes=asked.size_bytes)
-        file = await _received(ground, account.id, file.id, received)
-    except TimeoutError as error:
-        await shelf.delete(ground, account.id, file.id)
-        raise UploadExpired from error
-    except BaseException:
-        await whole(shelf.delete(ground, account.id, file.id))
-        raise
-    return Announced(file=file, form=announced.form, quota=announced.quota, crossings=announced.crossings)
-
-
-async def _received(ground: Ground, account_id: UUID, file_id: UUID, received: Received) -> File:
-    async with ground.database.begin() as session:
-        file = await shelf.get(session, account_id, file_id, lock=True)
-        if received.size_bytes == 0:
-            raise EmptyFile(field="file")
-        if file.state != "uploading":  # it took so long that it was given up
-            raise UploadExpired
-        file.size_bytes, file.declared_sha256 = received.size_bytes, bytes.fromhex(received.sha256)
-        file.state = "scanning"
-        return file
 
 
 async def arrive(ground: Ground, account_id: UUID, file_id: UUID) -> File:

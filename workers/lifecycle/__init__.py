@@ -15,7 +15,7 @@ from workers.lifecycle.backlog import Backlog, TooManyQueued
 from workers.lifecycle.call import PoolDraining
 from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, failure, finish
 from workers.lifecycle.moments import cancel_late, expire, next_cancel_s
-from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, forget_keys
+from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, fingerprint, forget_keys
 from workers.lifecycle.submissions import Admitted, Ready, Submission, Submitted, prepare
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "enqueue",
     "expire",
     "failure",
+    "fingerprint",
     "finish",
     "forget_keys",
     "give_back",

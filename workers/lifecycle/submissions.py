@@ -121,9 +121,16 @@ def prepare(ground: Ground, asked: Submission) -> Ready:
         spec=msgspec.json.encode(job.spec).decode(),
         labels=msgspec.json.encode(job.labels).decode() if job.labels else None,
         most=most,
-        print=None if asked.idempotency_key is None else names.fingerprint(names.JOBS_ROUTE, asked.request),
+        print=None if asked.idempotency_key is None else _print(asked),
         refusal=refusal,
     )
+
+
+def _print(asked: Submission) -> bytes:
+    """Return a submission's fingerprint; another go at a job is asked for by that job alone."""
+    if asked.replay_of is not None:
+        return names.fingerprint(f"{names.JOBS_ROUTE}/{asked.replay_of}/retry", None)
+    return names.fingerprint(names.JOBS_ROUTE, asked.request)
 
 
 def _job(asked: Submission, request: Request) -> Admitted:

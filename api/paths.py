@@ -1,0 +1,22 @@
+"""Ids in paths: text that is no id is a thing that does not exist."""
+
+from uuid import UUID
+
+from workers.files import FileNotFound
+from workers.jobs import JobNotFound
+
+
+def job_id(text: str) -> UUID:
+    """Read a job's id; raises `JobNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise JobNotFound from None
+
+
+def file_id(text: str) -> UUID:
+    """Read a file's id; raises `FileNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise FileNotFound from None

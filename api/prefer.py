@@ -1,0 +1,31 @@
+"""`Prefer` (RFC 7240): how long a caller would like a call to be held. What is unknown or makes no sense is ignored."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+# One preference: its name, its value where it has one, and parameters, none of which mean anything to us.
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 (RFC 9110's word for a word)
+_WORD = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
+_PREFERENCE = re.compile(
+    rf"[\s,]*(?P<name>{_TOKEN})\s*(?:=\s*(?P<value>{_WORD}))?(?:\s*;\s*(?:{_TOKEN}\s*(?:=\s*{_WORD})?)?)*\s*(?:,|$)"
+)
+_SECONDS = re.compile(r'"?([0-9]{1,9})"?')
+
+
+def preferences(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the preferences of the header's lines up to one that cannot be read: names in lower case, and values."""
+    for line in lines:
+        place = 0
+        while (match := _PREFERENCE.match(line, place)) is not None:
+            yield match["name"].lower(), match["value"] or ""
+            place = match.end()
+
+
+def wait_s(lines: Iterable[str], most_s: int) -> int | None:
+    """Return the seconds for which a call may be held, `most_s` at most; None where the caller does not say.
+
+    Of two that contradict each other the first holds, as everywhere in that header.
+    """
+    wanted = next((value for name, value in preferences(lines) if name == "wait"), "")
+    match = _SECONDS.fullmatch(wanted)
+    return min(int(match[1]), most_s) if match is not None else None

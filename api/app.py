@@ -13,13 +13,16 @@ from litestar.response import Redirect
 from api import docs, events, files, given, health, jobs, problems, storage
 from api.answer import Answer
 from api.edge import Edge
+from api.handover import Studio
 from infra import ground
 from infra.errors import PulseError
+from infra.hub import Hub
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
-from infra.streams import Hub
 from quotas.keys import Credentials
 from quotas.limits import Limits, OpenStreams
+from workers import events as says
+from workers import jobs as told
 from workers.desk import Desk
 from workers.files import is_awaited
 from workers.forecast import Forecasts
@@ -31,15 +34,22 @@ async def index() -> Redirect:
     return Redirect("/docs")
 
 
-def create_app(configured: Settings) -> Litestar:
+def create_app(configured: Settings) -> Studio:
     """Build the API on `configured`; it connects when it starts serving."""
     laid = ground.lay(configured)
-    hub = Hub(laid.redis)
+    hub = Hub(
+        laid.redis,
+        laid.streams,
+        heartbeat_s=configured.heartbeat_s,
+        terminal=says.TERMINAL,
+        over=partial(told.told, laid),
+    )
     credentials, streams = Credentials(laid.database, configured), OpenStreams(laid.redis, configured)
     state = State(
         {
             "ground": laid,
             "hub": hub,
+            "owners": told.Owners(laid),
             "desk": Desk(laid),
             "forecasts": Forecasts(laid),
             "credentials": credentials,
@@ -65,7 +75,7 @@ def create_app(configured: Settings) -> Litestar:
     routes = [index, health.router(), jobs.router(laid, hub), events.router(), files.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
-    app = Litestar(
+    app = Studio(
         route_handlers=routes,
         lifespan=[lifespan],
         state=state,

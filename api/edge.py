@@ -44,6 +44,11 @@ def tell(scope: Scope, headers: Headers) -> None:
     cast("dict[str, Any]", scope)[_TOLD].update(headers)
 
 
+def told(scope: Any) -> Headers:
+    """Return what was told until now, for an answer that is sent past this layer."""
+    return scope.get(_TOLD, {}).items()
+
+
 class Edge:
     """Stands around the whole app."""
 

@@ -80,7 +80,7 @@ def _heed(request: Request[Any, Any, Any], verdict: Verdict) -> None:
 
 def providers(state: State) -> Dependencies:
     """Return what the app gives to its routes, by parameter name: what `state` has under it, and the account."""
-    names = ("ground", "hub", "desk", "forecasts", "credentials", "streams")
+    names = ("ground", "hub", "owners", "desk", "forecasts", "credentials", "streams")
     kept = {name: Provide(_giving(state, name), sync_to_thread=False) for name in names}
     return {**kept, "account": Provide(account)}
 

@@ -37,7 +37,7 @@ def lay(settings: Settings) -> Ground:
         redis=redis,
         queue=Queue(redis),
         overseer=Overseer(redis),
-        streams=Streams(redis, settings.stream_keep_s),
+        streams=Streams(redis, settings.stream_keep_s, settings.account_events),
         storage=storage.connect(settings),
     )
 

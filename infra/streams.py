@@ -1,17 +1,13 @@
-"""What a job says: an ordered, fenced Redis Stream per job, and a hub that wakes its followers.
+"""What jobs say: an ordered, fenced Redis Stream per job, and one per account of what concerns all of its jobs.
 
 An event's id is `<attempt>-<n>`, n counted by the worker. Redis refuses a smaller id than the last, so order and
-fencing come from one rule: an old attempt cannot speak after a newer one. The published message is only a poke;
-followers read the stream itself, so that nothing depends on a message that may be lost.
+fencing come from one rule: an old attempt cannot speak after a newer one. An account's stream has Redis' own ids. What
+is appended is published as well, to a channel of the stream's name; a message that is lost is read from the stream.
 """
 
-import asyncio
 import itertools
 import re
-import zlib
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,27 +15,26 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from infra import redis as road
 from infra.coalesce import Coalescer
 from infra.errors import PulseError
 
-_PREFIX = "pulse:events:"
-_SHARDS = 16
-_CHANNELS = [f"pulse:live:{shard}" for shard in range(_SHARDS)]
+_JOBS = "pulse:events:"
+_ACCOUNTS = "pulse:account:"
 _APPEND = (Path(__file__).parent / "lua" / "append.lua").read_text(encoding="utf-8")
 _PAGE = 500
 _MOST_AT_ONCE = 200
 # An unfinished job's stream outlives every queue and every retry; a finished one gets `stream_keep_s`.
 _KEEP_LIVE_S = 14 * 86_400
-_ID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
+_KEEP_ACCOUNT_S = 7 * 86_400
+_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,10})")
 
 
 class InvalidEventId(PulseError):
-    """{field}: an event id looks like 1-42 (attempt, number)."""
+    """{field}: an event id looks like 1-42, as it came with the event."""
 
-    ar = "{field}: معرّف الحدث يكون بهذا الشكل: ‎1-42 (رقم المحاولة ثم رقم الحدث)."
+    ar = "{field}: معرّف الحدث يكون بهذا الشكل: ‎1-42 كما ورد مع الحدث."
     status = 400
 
 
@@ -48,7 +43,10 @@ class Fenced(Exception):
 
 
 class EventId(Struct, frozen=True, order=True):
-    """`<attempt>-<n>`; ids of one job sort in the order in which the events were said."""
+    """`<attempt>-<n>`; ids of one job sort in the order in which the events were said.
+
+    An account's are `<milliseconds>-<n>` and sort in the same way.
+    """
 
     attempt: int
     n: int
@@ -66,16 +64,29 @@ class EventId(Struct, frozen=True, order=True):
         return cls(int(match[1]), int(match[2]))
 
 
-#: Before the first event of any job.
+#: Before the first event of any job, and before the oldest one of an account.
 START = EventId(0, 0)
 
 
-#: Job, attempt, number of the first event, the events, and whether these are the last.
-type _Append = tuple[UUID, int, int, tuple[bytes, ...], bool]
+class Event(Struct, frozen=True):
+    """One thing a job said: its id and its JSON. In an account's stream also whose it is, as JSON members."""
+
+    id: EventId
+    data: bytes
+    kind: str = ""
+    batch: str = ""
+    whose: bytes = b""
+
+
+class Line(Struct, frozen=True):
+    """An event's JSON, on one line; a `shared` one concerns the whole account and goes to its stream too."""
+
+    data: bytes
+    shared: bool
 
 
 class Source(Struct, frozen=True):
-    """The job that speaks, whose it is, and the batch that it belongs to."""
+    """Who speaks: a job, with what its account's viewers tell jobs apart by."""
 
     job_id: UUID
     account_id: UUID
@@ -83,15 +94,11 @@ class Source(Struct, frozen=True):
     batch_id: UUID | None = None
 
 
-class Line(Struct, frozen=True):
-    """An event's JSON; a `shared` one is also told in the account's own stream."""
+class Append(Struct, frozen=True):
+    """What an attempt says next: `lines`, the first of them its `first`th event (0: the next, whatever it is).
 
-    data: bytes
-    shared: bool
-
-
-class Append(Struct, frozen=True, kw_only=True):
-    """What a source says in an attempt: `lines`, numbered from `first`; `over` where these are its last."""
+    `over` says that they are its last.
+    """
 
     source: Source
     attempt: int
@@ -100,185 +107,140 @@ class Append(Struct, frozen=True, kw_only=True):
     over: bool = False
 
 
-class Event(Struct, frozen=True):
-    """One thing a job said: its id and its JSON."""
+class Subject(Struct, frozen=True):
+    """What can be followed: a job, or an account (`whole`). `name` is its stream's, and its channel's."""
 
-    id: EventId
-    data: bytes
+    id: UUID
+    name: str
+    whole: bool
+
+    def entry(self, id: bytes, said: bytes) -> list[Event]:  # noqa: A002 (what it is)
+        """Take an entry of the stream apart: of a job's, events that left together, under the last one's id."""
+        first, second = id.split(b"-")
+        attempt, last = int(first), int(second)
+        if self.whole:
+            return [_shared(EventId(attempt, last), said)]
+        lines = said.split(b"\n")
+        start = last - len(lines) + 1
+        return [Event(EventId(attempt, n), data) for n, data in enumerate(lines, start)]
+
+    def heard(self, message: bytes) -> list[Event]:
+        """Take a message of the channel apart."""
+        if not self.whole:
+            return self.entry(*message.split(b"\n", 1))
+        return [event for line in message.split(b"\n") for event in self.entry(*line.split(b" ", 1))]
 
 
-def _key(job_id: UUID) -> str:
-    return f"{_PREFIX}{job_id}"
+def job(job_id: UUID) -> Subject:
+    """Return what a job says, as something to follow."""
+    return Subject(job_id, f"{_JOBS}{job_id}", whole=False)
 
 
-def _channel(job_id: UUID) -> str:
-    return _CHANNELS[zlib.crc32(job_id.bytes) % _SHARDS]
+def account(account_id: UUID) -> Subject:
+    """Return what all jobs of an account say that concerns it as a whole, as something to follow."""
+    return Subject(account_id, f"{_ACCOUNTS}{account_id}", whole=True)
 
 
-def _events(entry: bytes, said: bytes) -> Iterator[Event]:
-    """Take an entry apart: events that left together, under the last one's id."""
-    attempt, last = map(int, entry.split(b"-"))
-    lines = said.split(b"\n")
-    for n, data in enumerate(lines, last - len(lines) + 1):
-        yield Event(EventId(attempt, n), data)
+def _head(source: Source) -> str:
+    return f"{source.job_id} {source.kind} {source.batch_id or '-'} "
+
+
+def _shared(id: EventId, told: bytes) -> Event:  # noqa: A002
+    job_id, kind, batch, data = told.split(b" ", 3)
+    batch = b"" if batch == b"-" else batch
+    quoted = b'"%s"' % batch if batch else b"null"
+    whose = b'"job":"%s","kind":"%s","batch":%s' % (job_id, kind, quoted)
+    return Event(id, data, kind.decode(), batch.decode(), whose)
 
 
 class Streams:
-    """The streams of all jobs."""
+    """The streams of all jobs and accounts."""
 
-    def __init__(self, redis: Redis, keep_s: int) -> None:
-        """Use `redis`; keep a finished job's events for `keep_s` seconds."""
+    def __init__(self, redis: Redis, keep_s: int, account_events: int = 2_000) -> None:
+        """Use `redis`; keep a finished job's events for `keep_s` seconds, and `account_events` of an account."""
         self._redis = redis
         self._keep_s = keep_s
+        self._account_events = account_events
         script: Any = redis.register_script(_APPEND)  # redis-py types it as both its clients at once
         self._call: Callable[[list[str], list[Any]], Awaitable[list[Any]]] = script
         self._script = script
         #: What is said while one append is under way goes out in the next, of however many jobs.
         self._appends = Coalescer(self._append_all, most=_MOST_AT_ONCE, passing=road.AWAY)
 
-    async def append(self, job_id: UUID, attempt: int, said: Sequence[bytes], sent: int, *, over: bool = False) -> int:
+    async def append(self, source: Source, attempt: int, said: Sequence[Line], sent: int, *, over: bool = False) -> int:
         """Append what an attempt has `said` (all of it) beyond the `sent` events that the stream had when last seen.
 
         `over` starts the stream's last `keep_s` seconds. Returns the number of events that the stream has now; what
         Redis forgot (it may have come back with an old snapshot) is appended again. Raises `Fenced`.
         """
         while True:
-            told, sent = await self._appends.ask((job_id, attempt, sent + 1, tuple(said[sent:]), over))
+            told, sent = await self._appends.ask(Append(source, attempt, sent + 1, tuple(said[sent:]), over))
             if told == b"fenced":
                 raise Fenced
             if told == b"ok":
                 return sent
 
-    def put(self, pipe: Any, appends: Sequence[Append]) -> None:
-        """Add one call to a pipeline that appends what many jobs say; those that are fenced say nothing."""
-        rows = self._rows(
-            [(it.source.job_id, it.attempt, it.first, tuple(line.data for line in it.lines), it.over) for it in appends]
-        )
-        pipe.scripts.add(self._script)
-        pipe.evalsha(self._script.sha, 0, _PREFIX, msgspec.msgpack.encode(rows))
-
-    async def _append_all(self, appends: Sequence[_Append]) -> list[tuple[bytes, int]]:
-        rows = self._rows(appends)
-        return list(itertools.batched(await self._call([], [_PREFIX, msgspec.msgpack.encode(rows)]), 2))
-
-    def _rows(self, appends: Sequence[_Append]) -> list[tuple[Any, ...]]:
-        return [
-            (
-                str(job_id),
-                _channel(job_id),
-                self._keep_s if over else _KEEP_LIVE_S,
-                attempt,
-                first,
-                len(news),
-                road.text(b"\n".join(news)),  # JSON on one line has no line feed of its own
-                over,
-            )
-            for job_id, attempt, first, news, over in appends
-        ]
-
-    async def end(self, job_id: UUID, attempt: int, data: bytes) -> None:
+    async def end(self, source: Source, attempt: int, line: Line) -> None:
         """Append a terminal event after whatever `attempt` has said, and start the stream's last `keep_s` seconds."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xadd(_key(job_id), {"e": data}, id=f"{attempt}-*")
-            pipe.expire(_key(job_id), self._keep_s)
-            pipe.publish(_channel(job_id), str(job_id))  # pyright: ignore[reportUnknownMemberType]
-            try:
-                await pipe.execute()
-            except ResponseError as error:
-                if "equal or smaller" in str(error):
-                    raise Fenced from error
-                raise
+        told, _ = await self._appends.ask(Append(source, attempt, 0, (line,), over=True))
+        if told == b"fenced":
+            raise Fenced
+
+    def put(self, pipe: Any, appends: Sequence[Append]) -> None:
+        """Add appends to a pipeline, as one command; one that is fenced, or stands elsewhere, changes nothing."""
+        pipe.scripts.add(self._script)
+        pipe.evalsha(self._script.sha, 0, *self._arguments(appends))
+
+    async def _append_all(self, appends: Sequence[Append]) -> list[tuple[bytes, int]]:
+        return list(itertools.batched(await self._call([], self._arguments(appends)), 2))
+
+    def _arguments(self, appends: Iterable[Append]) -> list[Any]:
+        rows = [
+            (
+                str(each.source.job_id),
+                str(each.source.account_id),
+                _head(each.source),
+                self._keep_s if each.over else _KEEP_LIVE_S,
+                each.attempt,
+                each.first,
+                len(each.lines),
+                road.text(b"\n".join([line.data for line in each.lines])),  # JSON on one line has no line feed
+                [road.text(line.data) for line in each.lines if line.shared],
+                each.over,
+            )
+            for each in appends
+        ]
+        return [_JOBS, _ACCOUNTS, self._account_events, _KEEP_ACCOUNT_S, msgspec.msgpack.encode(rows)]
 
     async def read(self, job_id: UUID, after: EventId = START, count: int | None = _PAGE) -> list[Event]:
         """Return the events of at most `count` entries after an id (None: of all), in order; none without a stream."""
-        entries = await self._redis.xrange(_key(job_id), min=f"({after}", max="+", count=count)
-        return [event for entry, fields in entries for event in _events(entry, fields[b"e"]) if event.id > after]
+        subject = job(job_id)
+        entries = await self._redis.xrange(subject.name, min=f"({after}", max="+", count=count)
+        return _after(subject, after, entries)
+
+    async def pages(self, wanted: Sequence[tuple[Subject, EventId]], *, entries: int) -> list[tuple[list[Event], bool]]:
+        """Return of each subject the events of at most so many entries after an id, and whether that was a full page.
+
+        All are asked for in one round trip.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for subject, after in wanted:
+                pipe.xrange(subject.name, min=f"({after}", max="+", count=entries)
+            found: list[Any] = await pipe.execute()
+        return [
+            (_after(subject, after, page), len(page) == entries)
+            for (subject, after), page in zip(wanted, found, strict=True)
+        ]
+
+    async def bounds(self, subject: Subject) -> tuple[EventId, EventId]:
+        """Return the ids of the oldest and of the newest entry that is kept; both are `START` without a stream."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(subject.name, count=1)
+            pipe.xrevrange(subject.name, count=1)
+            found: list[Any] = await pipe.execute()
+        first, last = (EventId(*map(int, page[0][0].split(b"-"))) if page else START for page in found)
+        return first, last
 
 
-class Hub:
-    """Wakes the followers of this process: one subscriber connection, however many follow."""
-
-    def __init__(self, redis: Redis) -> None:
-        """Use a connection of `redis` once `run` is running."""
-        self._redis = redis
-        self._followers: defaultdict[bytes, set[asyncio.Event]] = defaultdict(set)
-        self._closed = False
-
-    async def run(self) -> None:
-        """Listen, for ever."""
-        await road.listen(self._redis, _CHANNELS, self._poke, self._poke_all)
-
-    def _poke(self, job_ids: bytes) -> None:
-        for job_id in job_ids.split():
-            for follower in self._followers.get(job_id, ()):
-                follower.set()
-
-    def _poke_all(self) -> None:
-        for followers in self._followers.values():
-            for follower in followers:
-                follower.set()
-
-    @property
-    def closed(self) -> bool:
-        """Whether this process is going down, so that every follower should end its stream cleanly."""
-        return self._closed
-
-    def close(self) -> None:
-        """Let every follower end."""
-        self._closed = True
-        self._poke_all()
-
-    @contextmanager
-    def watch(self, job_id: UUID) -> Generator[asyncio.Event]:
-        """Give an event that is set whenever the job has said something."""
-        key, follower = str(job_id).encode(), asyncio.Event()
-        self._followers[key].add(follower)
-        try:
-            yield follower
-        finally:
-            self._followers[key].discard(follower)
-            if not self._followers[key]:
-                del self._followers[key]
-
-
-async def follow(
-    streams: Streams,
-    hub: Hub,
-    job_id: UUID,
-    after: EventId,
-    *,
-    heartbeat_s: float,
-    is_last: Callable[[Event], bool],
-    rest: Callable[[EventId], Awaitable[list[Event] | None]],
-) -> AsyncIterator[Event | None]:
-    """Yield a job's events after an id, each once and in order, until the terminal one; None for every silence.
-
-    `rest` is asked at the start, after every silence of `heartbeat_s` seconds and while Redis is away: it returns what
-    a finished job still has to say after an id (from PostgreSQL), or None while the job is not over.
-    """
-    ask = True
-    with hub.watch(job_id) as poke:
-        while not hub.closed:
-            poke.clear()
-            try:
-                events = await streams.read(job_id, after)
-            except road.AWAY:
-                events, ask = [], True
-                await asyncio.sleep(min(1.0, heartbeat_s))
-            for event in events:
-                after = event.id
-                yield event
-                if is_last(event):
-                    return
-            if events:
-                continue
-            if ask and (remaining := await rest(after)) is not None:
-                for event in remaining:
-                    yield event
-                return
-            try:
-                ask = False
-                await asyncio.wait_for(poke.wait(), heartbeat_s)
-            except TimeoutError:
-                ask = True
-                yield None
+def _after(subject: Subject, after: EventId, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Event]:
+    return [event for id_, fields in entries for event in subject.entry(id_, fields[b"e"]) if event.id > after]

@@ -12,7 +12,7 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Document
 from infra.settings import Settings
-from infra.streams import Fenced
+from infra.streams import Fenced, Line, Source
 from providers.vendors import Vendors
 from workers import events, transcript
 from workers.craft.child import Spares
@@ -56,7 +56,8 @@ class Run:
         self._keep = keep
         self._streams = ground.streams
         self._unsaid: list[events.Said] = []
-        self._said: list[bytes] = []
+        self._said: list[Line] = []
+        self._source = Source(job.id, job.account_id, job.kind, job.batch_id)
         self._transcript = transcript.Writer(job.attempt)
         self._sent = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -154,11 +155,11 @@ class Run:
         except TimeoutError:
             log.warning("the last event stays unsaid", job=str(self.job.id))
 
-    def _encode(self) -> list[bytes]:
+    def _encode(self) -> list[Line]:
         for said in self._unsaid:
-            data = events.encode(said)
-            self._said.append(data)
-            self._transcript.add(said, data)
+            line = events.line(said)
+            self._said.append(line)
+            self._transcript.add(said, line.data)
         self._unsaid = []
         return self._said
 
@@ -167,7 +168,7 @@ class Run:
         while not self._fenced and (self._unsaid or self._sent < len(self._said)):
             said = self._encode()
             try:
-                self._sent = await self._streams.append(self.job.id, self.job.attempt, said, self._sent, over=over)
+                self._sent = await self._streams.append(self._source, self.job.attempt, said, self._sent, over=over)
                 failures = 0
             except Fenced:
                 self._fenced = True

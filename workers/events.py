@@ -99,8 +99,8 @@ def encode(said: Said) -> bytes:
 
 
 def line(said: Said) -> Line:
-    """Return the event as its stream keeps it; what an account hears of all of its jobs is shared."""
-    return Line(encode(said), not isinstance(said, Delta | Usage))
+    """Return the event as its streams get it: pieces of text and their count concern nobody but the job's followers."""
+    return Line(encode(said), shared=not isinstance(said, Delta | Usage))
 
 
 def decode(data: bytes) -> AnySaid:

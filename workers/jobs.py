@@ -1,18 +1,25 @@
 """Jobs as their account sees them: found by id, listed newest first, and told to the end from PostgreSQL."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+import msgspec
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from infra.coalesce import Coalescer
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Document, Job
 from infra.streams import Event, EventId
 from workers import events, transcript
+
+# Of so many jobs the transcripts are held at a time, each up to a megabyte.
+_TRANSCRIPTS = 20
+_MOST_AT_ONCE = 500
 
 
 class JobNotFound(PulseError):
@@ -29,6 +36,28 @@ async def get(session: AsyncSession, account_id: UUID, job_id: UUID, *, lock: bo
     if job is None:
         raise JobNotFound
     return job
+
+
+_OWNERS = text("SELECT id, account_id FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+
+class Owners:
+    """Tells whose jobs are, for many viewers that come at once in one statement."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Ask the database of `ground`."""
+        self._ground = ground
+        self._asking = Coalescer(self._ask, most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
+
+    async def check(self, account_id: UUID, job_id: UUID) -> None:
+        """Raise `JobNotFound` unless there is such a job and it is the account's."""
+        if await self._asking.ask(job_id) != account_id:
+            raise JobNotFound
+
+    async def _ask(self, job_ids: Sequence[UUID]) -> list[UUID | None]:
+        rows = await self._ground.database.ask(_OWNERS, {"ids": list(job_ids)})
+        owners: dict[UUID, UUID] = dict(tuple(row) for row in rows)
+        return [owners.get(job_id) for job_id in job_ids]
 
 
 async def page(
@@ -60,17 +89,36 @@ def _last(job: Job) -> bytes:
     return events.encode(terminal(job.state, charged=job.charged, error=job.error))
 
 
-async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | None:
-    """Return what a job that is over still has to say after an id, or None while it is not over."""
+async def told(ground: Ground, job_ids: Sequence[UUID]) -> dict[UUID, list[Event]]:
+    """Return what those of the jobs that are over have said at last, the terminal event last.
+
+    None is known to be over while the database is away; a stream that Redis still carries need not end for it.
+    """
+    found: dict[UUID, list[Event]] = {}
     try:
         async with ground.database.begin() as session:
-            job = await session.scalar(select(Job).where(Job.id == job_id, Job.state.not_in(LIVE)))
+            query = select(Job.id).where(Job.id.in_(job_ids), Job.state.not_in(LIVE))
+            over = list(await session.scalars(query))
+            for some in itertools.batched(over, _TRANSCRIPTS):
+                jobs = await session.scalars(select(Job).where(Job.id.in_(some)))
+                found |= {job.id: _tale(job) for job in jobs}
+                session.expunge_all()
     except DatabaseUnavailable:
-        return None  # not known to be over; a stream that Redis still carries need not end for it
-    if job is None:
-        return None
+        return {}
+    return found
+
+
+def _tale(job: Job) -> list[Event]:
     said = transcript.unfold(job.transcript, EventId(0, 0))
     last = said[-1].id.n if said and said[-1].id.attempt == job.attempt else 0
+    return [*said, Event(EventId(job.attempt, last + 1), _last(job))]
+
+
+async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | None:
+    """Return what a job that is over still has to say after an id, or None while it is not over."""
+    tale = (await told(ground, [job_id])).get(job_id)
+    if tale is None:
+        return None
     # A viewer at or past the last event has seen the end already, but a stream always ends with it.
-    end = Event(max(EventId(job.attempt, last + 1), EventId(after.attempt, after.n + 1)), _last(job))
-    return [event for event in said if event.id > after] + [end]
+    end = msgspec.structs.replace(tale[-1], id=EventId(after.attempt, after.n + 1))
+    return [event for event in tale if event.id > after] or [end]

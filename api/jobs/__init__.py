@@ -7,7 +7,7 @@ from api.body import Kinds
 from api.jobs.routes import cancel, page, retry, show, submit
 from api.jobs.submitting import Front
 from infra.ground import Ground
-from infra.streams import Hub
+from infra.hub import Hub
 from workers import kinds
 from workers.views import Views
 

@@ -1,7 +1,7 @@
 """Submitting a job: answered at once, held until the job is over, or with all that it says as the answer."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,17 @@ from litestar import Request
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from api import answers, durations, idempotency, prefer
+from api import answers, durations, events, idempotency, prefer
 from api.body import Kinds
-from api.jobs import streaming, waiting
+from api.jobs import waiting
 from api.jobs.answers import SubmittedAnswer, answer, polite
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
+from infra.frames import Form
 from infra.ground import Ground
+from infra.hub import Hub
 from infra.models import LIVE, Account
-from infra.streams import START, Hub
+from infra.streams import START
 from workers.desk import Desk
 from workers.forecast import Forecasts
 from workers.lifecycle import Submission, Submitted
@@ -55,10 +57,13 @@ async def submit(
         cancel_after_s=_cancel_after_s(request),
         request=await front.bodies.read(request),
     )
-    submitted = await desk.submit(submission)
     headers = request.headers
-    if "accept" in headers and (form := streaming.form_of(request)) is not None:
-        return _stream(request, front, submitted, form)
+    if "accept" in headers and (form := events.form_of(request)) is not None:
+        async with AsyncExitStack() as opening:  # whoever may not have another stream has no job either
+            await opening.enter_async_context(request.app.state.streams.open(account.id))
+            submitted = await desk.submit(submission)
+            return _stream(request, front, submitted, form, opening.pop_all())
+    submitted = await desk.submit(submission)
     if "prefer" in headers:
         wait_s = prefer.wait_s(headers.getall("prefer"), front.ground.settings.wait_s)
         if wait_s is not None:
@@ -129,17 +134,12 @@ async def _seen(front: Front, submitted: Submitted) -> Submitted:
     return msgspec.structs.replace(submitted, job=job, quota=quota)
 
 
-def _stream(request: Request[Any, Any, Any], front: Front, submitted: Submitted, form: streaming.Form) -> ASGIApp:
+def _stream(
+    request: Request[Any, Any, Any], front: Front, submitted: Submitted, form: Form, opening: AsyncExitStack
+) -> ASGIApp:
     """Return what the plain answer would say, as the first event, and then all that the job says."""
     told = answers.encode(SubmittedAnswer(job=answer(request, submitted.job), quota=submitted.quota))
     first = b"event: submitted\ndata: %s\n\n" % told if form == "sse" else b'{"type":"submitted",%s\n' % told[1:]
-    return streaming.stream(
-        front.ground,
-        front.hub,
-        lambda _: lambda: None,
-        submitted.job.id,
-        START,
-        form,
-        first=first,
-        headers=_place(submitted),
-    )
+    hold, headers = events.hold_of(request), _place(submitted)
+    answered = events.stream(front.hub, hold, opening, submitted.job.id, START, form, first=first, headers=headers)
+    return answered.to_asgi_response()

@@ -10,7 +10,7 @@ from litestar import Request
 
 from api import departure
 from infra.errors import PulseError
-from infra.streams import Hub
+from infra.hub import Hub
 
 # Whatever the hub says or misses (Redis may be away), a job is looked at this often.
 _LOOK_S = 2.0

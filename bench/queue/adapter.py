@@ -17,16 +17,21 @@ from infra import ids, queue
 from infra import redis as road
 from infra.queue import Queue, Waiting
 from infra.settings import Settings
-from infra.streams import Streams
+from infra.streams import Source, Streams
 from workers import events
 from workers.pool import Pool
 
 _NAME = queue.name("bench")
 _ACCOUNTS = [str(ids.new()) for _ in range(50)]
 _AT_ONCE = 1000
+_ACCOUNT = UUID(_ACCOUNTS[0])
 _SAID = [
-    events.encode(said) for said in (events.Started(attempt=1), events.Delta(text="word"), events.Succeeded(charged={}))
+    events.line(said) for said in (events.Started(attempt=1), events.Delta(text="word"), events.Succeeded(charged={}))
 ]
+
+
+def _source(job_id: str) -> Source:
+    return Source(UUID(job_id), _ACCOUNT, "noop")
 
 
 class Peer:
@@ -37,7 +42,7 @@ class Peer:
 
         async def job_noop(ctx: dict[Any, Any], sent_ns: int) -> None:
             noop(sent_ns)
-            await self._streams.append(UUID(ctx["job_id"]), ctx["job_try"], _SAID, 0, over=True)
+            await self._streams.append(_source(ctx["job_id"]), ctx["job_try"], _SAID, 0, over=True)
 
         async def job_nap(ctx: dict[Any, Any], seconds: float) -> None:  # noqa: ARG001
             await nap(seconds)

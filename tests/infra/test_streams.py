@@ -1,64 +1,117 @@
-"""The stream of a job: ordered, fenced, whole again after Redis forgot, followed without loss."""
+"""The streams of jobs and accounts: ordered, fenced, whole again after Redis forgot, and nothing twice."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
-from infra import ids
+from infra import ids, streams
 from infra.ground import Ground
-from infra.streams import START, Event, EventId, Fenced, Hub, follow
+from infra.streams import START, Append, EventId, Fenced, InvalidEventId, Line, Streams
+from tests.support.speech import said, source
 
 
-def said(*names: str) -> list[bytes]:
-    """Return events by name."""
-    return [name.encode() for name in names]
+async def shared(ground: Ground, account_id: UUID) -> list[tuple[str, bytes]]:
+    """Return the kinds and the events of an account's stream."""
+    ((events, _),) = await ground.streams.pages([(streams.account(account_id), START)], entries=10_000)
+    return [(event.kind, event.data) for event in events]
 
 
 async def test_an_event_sent_twice_is_there_once(ground: Ground) -> None:
-    job_id = ids.new()
-    assert await ground.streams.append(job_id, 1, said("a", "b"), 0) == 2
-    assert await ground.streams.append(job_id, 1, said("a", "b", "c"), 0) == 3  # the answer to the first was lost
-    assert [(str(event.id), event.data) for event in await ground.streams.read(job_id)] == [
-        ("1-1", b"a"),
-        ("1-2", b"b"),
-        ("1-3", b"c"),
+    job = source()
+    assert await ground.streams.append(job, 1, said("a", "b"), 0) == 2
+    assert await ground.streams.append(job, 1, said("a", "b", "c"), 0) == 3  # the answer to the first was lost
+    assert [(str(event.id), event.data) for event in await ground.streams.read(job.job_id)] == [
+        ("1-1", b'{"type":"a"}'),
+        ("1-2", b'{"type":"b"}'),
+        ("1-3", b'{"type":"c"}'),
     ]
 
 
 async def test_what_redis_forgot_is_said_again(ground: Ground) -> None:
-    job_id = ids.new()
-    await ground.streams.append(job_id, 2, said("a", "b", "c"), 0)
+    job, whole = source(), said("a", "b", "c", "d")
+    await ground.streams.append(job, 2, whole[:3], 0)
     await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
-    assert await ground.streams.append(job_id, 2, said("a", "b", "c", "d"), 3) == 4
-    assert [event.data for event in await ground.streams.read(job_id)] == said("a", "b", "c", "d")
+    assert await ground.streams.append(job, 2, whole, 3) == 4
+    assert [event.data for event in await ground.streams.read(job.job_id)] == [line.data for line in whole]
 
 
 async def test_an_old_snapshot_is_completed(ground: Ground) -> None:
-    job_id = ids.new()
-    await ground.streams.append(job_id, 2, said("a", "b"), 0)
-    assert await ground.streams.append(job_id, 2, said("a", "b", "c", "d", "e"), 4) == 5
-    assert [event.data for event in await ground.streams.read(job_id)] == said("a", "b", "c", "d", "e")
+    job, whole = source(), said("a", "b", "c", "d", "e")
+    await ground.streams.append(job, 2, whole[:2], 0)
+    assert await ground.streams.append(job, 2, whole, 4) == 5
+    assert [event.data for event in await ground.streams.read(job.job_id)] == [line.data for line in whole]
 
 
 async def test_an_older_attempt_cannot_speak_any_more(ground: Ground) -> None:
-    job_id = ids.new()
-    await ground.streams.append(job_id, 1, said("a"), 0)
-    await ground.streams.append(job_id, 2, said("started"), 0)
+    job = source()
+    await ground.streams.append(job, 1, said("a"), 0)
+    await ground.streams.append(job, 2, said("started"), 0)
     with pytest.raises(Fenced):
-        await ground.streams.append(job_id, 1, said("a", "zombie"), 1)
+        await ground.streams.append(job, 1, said("a", "zombie"), 1)
     with pytest.raises(Fenced):
-        await ground.streams.end(job_id, 1, b"zombie")
-    assert [str(event.id) for event in await ground.streams.read(job_id)] == ["1-1", "2-1"]
+        await ground.streams.end(job, 1, said("zombie")[0])
+    assert [str(event.id) for event in await ground.streams.read(job.job_id)] == ["1-1", "2-1"]
+
+
+async def test_an_end_comes_after_whatever_was_said_and_only_once(ground: Ground) -> None:
+    job, end = source(), said("end", shared=True)[0]
+    await ground.streams.append(job, 1, said("a", "b"), 0)
+    for _ in range(2):  # the answer to the first was lost
+        await ground.streams.end(job, 1, end)
+    assert [str(event.id) for event in await ground.streams.read(job.job_id)] == ["1-1", "1-2", "1-3"]
+    assert await shared(ground, job.account_id) == [("chat", end.data)]
 
 
 async def test_a_finished_stream_is_kept_for_its_time_and_a_live_one_much_longer(ground: Ground) -> None:
-    job_id = ids.new()
-    await ground.streams.append(job_id, 1, said("a"), 0)
-    live: int = await ground.redis.ttl(f"pulse:events:{job_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
-    await ground.streams.append(job_id, 1, said("a", "z"), 1, over=True)
-    over: int = await ground.redis.ttl(f"pulse:events:{job_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+    job = source()
+    await ground.streams.append(job, 1, said("a"), 0)
+    live: int = await ground.redis.ttl(f"pulse:events:{job.job_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+    await ground.streams.append(job, 1, said("a", "z"), 1, over=True)
+    over: int = await ground.redis.ttl(f"pulse:events:{job.job_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
     assert live > 86_400
     assert 900 >= over > 0
+
+
+async def test_first_words_of_many_jobs_are_one_command_of_a_pipeline(ground: Ground) -> None:
+    fresh, spoken, fenced = source(), source(), source()
+    await ground.streams.append(spoken, 0, said("queued"), 0)
+    await ground.streams.append(fenced, 1, said("started"), 0)
+    async with ground.redis.pipeline(transaction=False) as pipe:
+        ground.streams.put(pipe, [Append(job, 0, 1, said("queued")) for job in (fresh, spoken, fenced)])
+        assert len(pipe) == 1
+        await pipe.execute()
+    told = [await ground.streams.read(job.job_id) for job in (fresh, spoken, fenced)]
+    assert [[str(event.id) for event in events] for events in told] == [["0-1"], ["0-1"], ["1-1"]]
+
+
+async def test_an_account_gets_what_is_shared_and_nothing_of_it_twice(ground: Ground) -> None:
+    batch_id, account_id = ids.new(), ids.new()
+    job, other = source(account_id, batch_id=batch_id), source(account_id, kind="scan")
+    lines = [Line(b'{"type":"started"}', shared=True), *said("delta"), Line(b'{"type":"end"}', shared=True)]
+    await ground.streams.append(job, 1, lines[:2], 0)
+    await ground.streams.append(job, 1, lines, 0)  # the answer to the first was lost
+    await ground.streams.append(job, 1, lines, 0, over=True)
+    await ground.streams.append(other, 1, lines, 0)
+    ((events, _),) = await ground.streams.pages([(streams.account(account_id), START)], entries=100)
+    assert [(event.kind, event.batch, event.data) for event in events] == [
+        ("chat", str(batch_id), b'{"type":"started"}'),
+        ("chat", str(batch_id), b'{"type":"end"}'),
+        ("scan", "", b'{"type":"started"}'),
+        ("scan", "", b'{"type":"end"}'),
+    ]
+    assert f'"job":"{job.job_id}","kind":"chat","batch":"{batch_id}"'.encode() == events[0].whose
+    assert f'"job":"{other.job_id}","kind":"scan","batch":null'.encode() == events[2].whose
+
+
+async def test_an_account_s_stream_is_bounded_and_kept_for_a_week(ground: Ground) -> None:
+    account_id, small = ids.new(), Streams(ground.redis, 900, account_events=100)
+    for _ in range(3):
+        job = source(account_id)
+        await small.append(job, 1, said(*["progress"] * 100, shared=True), 0)
+    assert 100 <= len(await shared(ground, account_id)) <= 200
+    left: int = await ground.redis.ttl(f"pulse:account:{account_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+    assert 6 * 86_400 < left <= 7 * 86_400
 
 
 async def test_ids_sort_by_attempt_then_number() -> None:
@@ -66,44 +119,15 @@ async def test_ids_sort_by_attempt_then_number() -> None:
     assert EventId(2, 1) > EventId(1, 999)
 
 
-async def test_followers_get_every_event_once_whenever_they_come(ground: Ground) -> None:
-    job_id, hub, total = ids.new(), Hub(ground.redis), 300
-    listening = asyncio.create_task(hub.run())
-
-    async def no_end(_after: EventId) -> list[Event] | None:
-        return None
-
-    async def watch(pause_s: float) -> list[int]:
-        await asyncio.sleep(pause_s)
-        followed = follow(
-            ground.streams, hub, job_id, START, heartbeat_s=0.5, is_last=lambda e: e.data == b"end", rest=no_end
-        )
-        return [event.id.n async for event in followed if event is not None]
-
-    watching = [asyncio.create_task(watch(0.005 * n)) for n in range(20)]
-    events: list[bytes] = []
-    for n in range(1, total + 1):
-        events.append(b"end" if n == total else b"%d" % n)
-        await ground.streams.append(job_id, 1, events, n - 1)
-        if n == total // 2:  # the subscriber loses its connection, and with it some pokes
-            await ground.redis.client_kill_filter(_type="pubsub")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
-    for got in await asyncio.gather(*watching):
-        assert got == list(range(1, total + 1))
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+@pytest.mark.parametrize("text", ["", "1", "-1", "1-", "a-1", "1-1-1", "1-99999999999", "٣-١"])
+def test_what_is_no_id_is_refused(text: str) -> None:
+    with pytest.raises(InvalidEventId):
+        EventId.parse(text, field="after")
 
 
-async def test_a_hub_that_closes_ends_every_stream(ground: Ground) -> None:
-    hub = Hub(ground.redis)
-
-    async def no_end(_after: EventId) -> list[Event] | None:
-        return None
-
-    async def watch() -> list[Event | None]:
-        followed = follow(ground.streams, hub, ids.new(), START, heartbeat_s=60, is_last=lambda _: False, rest=no_end)
-        return [event async for event in followed]
-
-    watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.1)
-    hub.close()
-    assert await asyncio.wait_for(watching, 5) == []
+async def test_many_appends_at_once_are_each_told_their_own(ground: Ground) -> None:
+    jobs = [source() for _ in range(50)]
+    told = await asyncio.gather(
+        *(ground.streams.append(job, 1, said(*["a"] * (n + 1)), 0) for n, job in enumerate(jobs))
+    )
+    assert told == list(range(1, 51))

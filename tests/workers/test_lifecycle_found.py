@@ -16,6 +16,7 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Account, Balance, Job
 from infra.settings import Settings
+from infra.streams import Source
 from quotas import accounts, ledger
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, chat, submit, until
@@ -83,7 +84,8 @@ async def test_an_announcement_that_a_worker_was_quicker_than_is_no_error(ground
     # The API process is frozen for some seconds here: the tender queues the job and a worker speaks.
     (running,) = await lifecycle.claim(ground, [late.job.id])
     assert running is not None
-    await ground.streams.append(late.job.id, running.attempt, [say.encode(say.Started(attempt=1))], 0)
+    speaker = Source(late.job.id, account.id, "chat")
+    await ground.streams.append(speaker, running.attempt, [say.line(say.Started(attempt=1))], 0)
     await lifecycle.announce(ground, [late, neighbour])
     assert await ground.queue.lost("chat", [neighbour.job.id]) == []
 

@@ -30,11 +30,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
     id: UUID
     account_id: UUID
     kind: str
+    batch_id: UUID | None = None
     spec: Document
     attempt: int
     tries: int = 0
     resume: Document = {}
-    batch_id: UUID | None = None
     timeout_s: int | None = None
     cancel_by: datetime | None = None
     cancel_in_s: float | None = None
@@ -104,11 +104,11 @@ async def claim(ground: Ground, job_ids: Sequence[UUID]) -> list[Attempt | None]
                 id=job_id,
                 account_id=account_id,
                 kind=kind,
+                batch_id=batch_id,
                 spec=spec,
                 attempt=attempt,
                 tries=tries,
                 resume=resume or {},
-                batch_id=batch_id,
                 timeout_s=timeout_s,
                 cancel_by=cancel_by,
                 cancel_in_s=cancel_in_s,

@@ -17,7 +17,7 @@ from infra import redis as road
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Document, Job
-from infra.streams import EventId, Fenced
+from infra.streams import EventId, Fenced, Source
 from quotas import ledger
 from workers import events, jobs, pools
 from workers import transcript as transcripts
@@ -66,6 +66,10 @@ class Ended(Struct, frozen=True, kw_only=True):
     state: Last
     charged: dict[str, int]
     error: Document | None
+
+    def source(self) -> Source:
+        """Return the job as who speaks."""
+        return Source(self.id, self.account_id, self.kind, self.batch_id)
 
     def terminal(self) -> events.Said:
         """Return the job's last event."""
@@ -211,13 +215,13 @@ async def _said(ground: Ground, job: Job) -> Raw | None:
 
 async def tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
     """Say the last event of a job that no worker speaks for (`alone` of its attempt), and take it off the queue."""
-    last = events.encode(ended.terminal())
+    last = events.line(ended.terminal())
     try:
         async with asyncio.timeout(_PATIENCE_S):
             if alone:
-                await ground.streams.append(ended.id, ended.attempt, [last], 0, over=True)
+                await ground.streams.append(ended.source(), ended.attempt, [last], 0, over=True)
             else:
-                await ground.streams.end(ended.id, ended.attempt, last)
+                await ground.streams.end(ended.source(), ended.attempt, last)
             with contextlib.suppress(KeyError):  # a kind that only another build knows is on none of our queues
                 await ground.queue.forget(pools.of(ended.kind), [ended.id])
     except (Fenced, *road.AWAY):

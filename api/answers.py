@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.openapi import ResponseSpec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api import ranges
 
 #: What a caller may keep: for itself alone, and asking each time whether it still holds.
 OWN = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Language"}
+#: What the API's document says of an answer that the caller has already.
+KNOWN = ResponseSpec(None, generate_examples=False, description="`If-None-Match` names what there is: nothing is sent.")
 
 encode = msgspec.json.Encoder().encode
 

@@ -52,6 +52,7 @@ def create_app(configured: Settings) -> Studio:
             "owners": told.Owners(laid),
             "desk": Desk(laid),
             "forecasts": Forecasts(laid),
+            "front": jobs.front(laid, hub),
             "credentials": credentials,
             "limits": Limits(laid.redis, configured),
             "streams": streams,
@@ -72,7 +73,7 @@ def create_app(configured: Settings) -> Studio:
             await streams.close()
             await ground.leave(laid)
 
-    routes = [index, health.router(), jobs.router(laid, hub), events.router(), files.router(), docs.assets()]
+    routes = [index, health.router(), jobs.router(), events.router(), files.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     app = Studio(
@@ -90,6 +91,6 @@ def create_app(configured: Settings) -> Studio:
         response_class=Answer,
         request_max_body_size=configured.body_limit_bytes,
     )
-    given.one_by_one(app)
+    given.give_at_once(app)
     app.asgi_handler = Edge(app.asgi_handler)
     return app

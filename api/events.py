@@ -137,7 +137,7 @@ def _answer(
             subject,
             hold,
             opening,
-            first=_FIRST[form] + first,
+            first=first if first and form == "ndjson" else _FIRST[form] + first,
             status=status,
             headers=[(b"content-type", _CONTENT_TYPES[form]), *_HEADERS, *headers],
         )

@@ -1,6 +1,6 @@
 """What a route is given: what the app was built with, and the account that speaks, within its limits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from litestar import Litestar, Request
@@ -18,6 +18,8 @@ from quotas.limits import Kind, Limits, Verdict
 #: What a handler calls the kind of its requests (`@post(..., rate="submit")`); one that only looks needs no word.
 _RATE = "rate"
 _LOOKING = frozenset({"GET", "HEAD"})
+#: What the app's state has for routes.
+_KEPT = ("ground", "hub", "owners", "desk", "forecasts", "front", "credentials", "streams")
 
 
 class MissingApiKey(PulseError):
@@ -30,12 +32,13 @@ class MissingApiKey(PulseError):
 def key_of(request: Request[Any, Any, Any]) -> str:
     """Return the API key that the request shows; raises `MissingApiKey`."""
     # Not by `request.headers`, which takes all of them apart.
-    shown = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
-    scheme, _, key = shown.decode("latin-1").partition(" ")
-    key = key.strip()
-    if scheme.lower() != "bearer" or not key:
-        raise MissingApiKey
-    return key
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            key = key.strip()
+            if scheme.lower() == b"bearer" and key:
+                return key.decode("latin-1")
+    raise MissingApiKey
 
 
 async def account(request: Request[Any, Any, Any]) -> Account:
@@ -80,8 +83,7 @@ def _heed(request: Request[Any, Any, Any], verdict: Verdict) -> None:
 
 def providers(state: State) -> Dependencies:
     """Return what the app gives to its routes, by parameter name: what `state` has under it, and the account."""
-    names = ("ground", "hub", "owners", "desk", "forecasts", "credentials", "streams")
-    kept = {name: Provide(_giving(state, name), sync_to_thread=False) for name in names}
+    kept = {name: Provide(_giving(state, name), sync_to_thread=False) for name in _KEPT}
     return {**kept, "account": Provide(account)}
 
 
@@ -92,8 +94,26 @@ def _giving(state: State, name: str) -> Callable[[], Any]:
     return give
 
 
-def one_by_one(app: Litestar) -> None:
-    """Have dependencies resolved one after the other: Litestar would make a task for each, which costs more than it."""
+def give_at_once(app: Litestar) -> None:
+    """Have routes given what they ask for as they are given their parameters.
+
+    Litestar would make a task for each, and a group to clean up after them, for what is there already or is one call.
+    """
     for route in app.routes:
         for _, model in cast("dict[str, tuple[Any, Any]]", getattr(route, "route_handler_map", {})).values():
-            model.dependency_batches = [{each} for batch in model.dependency_batches for each in batch]
+            asked = [each for batch in model.dependency_batches for each in batch]
+            names = [each.key for each in asked if each.key in _KEPT]
+            speaks = any(each.key == "account" for each in asked)
+            if names or speaks:
+                model.extractors.append(_extractor(app.state, names, speaks=speaks))
+            model.dependency_batches = [{each} for each in asked if each.key not in {*_KEPT, "account"}]
+
+
+def _extractor(state: State, names: list[str], *, speaks: bool) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def extract(values: dict[str, Any], request: Request[Any, Any, Any]) -> None:
+        for name in names:
+            values[name] = state[name]
+        if speaks:
+            values["account"] = await account(request)
+
+    return extract

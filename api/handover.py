@@ -72,7 +72,7 @@ class _Handing(ASGIResponse):
 
 
 class Streaming(Response[Any]):
-    """What a route returns to have its request answered by a stream."""
+    """What a route returns to have its request answered by a stream: a response, and an ASGI app as well."""
 
     def __init__(self, opened: Opened) -> None:
         """Answer with `opened`."""
@@ -82,6 +82,10 @@ class Streaming(Response[Any]):
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
         """Return what the framework calls to answer."""
         return _Handing(self._opened)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, where the framework is given this as an app."""
+        await _Handing(self._opened)(scope, receive, send)
 
 
 class Studio(Litestar):

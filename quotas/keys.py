@@ -162,7 +162,9 @@ class Credentials:
     def __init__(self, database: Database, settings: Settings) -> None:
         """Start with nothing known."""
         self._database = database
-        self._secret = settings.secret.encode()
+        self._settings = settings
+        # Keys are known here by a keyed hash, too, and by one that costs a tenth of an HMAC.
+        self._marker = hashlib.blake2b(key=hashlib.sha256(settings.secret.encode()).digest())
         self._known: dict[bytes, _Found] = {}
         self._unknown: dict[bytes, float] = {}
         self._held: defaultdict[bytes, dict[object, Callable[[], None]]] = defaultdict(dict)
@@ -177,29 +179,29 @@ class Credentials:
 
         Raises `InvalidApiKey`, `RevokedApiKey`, `AccountClosed` or `DatabaseUnavailable`.
         """
-        digest = self._digest(key)
+        mark = self._mark(key)
         now = asyncio.get_running_loop().time()
-        found = self._known.get(digest)
+        found = self._known.get(mark)
         if found is not None and found.until > now:
             told = found.told
-        elif self._unknown.get(digest, 0.0) > now or (found is None and _is_mistyped(key)):
+        elif self._unknown.get(mark, 0.0) > now or (found is None and _is_mistyped(key)):
             raise InvalidApiKey
         else:
-            told = await self._looking.ask(digest)
+            told = await self._looking.ask((mark, _hash(self._settings, key)))
         if isinstance(told, Caller):
             return told
         raise told
 
     def believed(self, key: str) -> Caller | None:
         """Return whom `key` speaks for, where that was looked up within the last half second."""
-        found = self._known.get(self._digest(key))
+        found = self._known.get(self._mark(key))
         if found is not None and found.until > asyncio.get_running_loop().time() and isinstance(found.told, Caller):
             return found.told
         return None
 
     def knows(self, key: str) -> bool:
         """Tell whether `key` was good when this process last looked."""
-        found = self._known.get(self._digest(key))
+        found = self._known.get(self._mark(key))
         return found is not None and isinstance(found.told, Caller)
 
     def hold(self, key: str, on_end: Callable[[], None]) -> Callable[[], None]:
@@ -207,7 +209,7 @@ class Credentials:
 
         That is while `run` runs and PostgreSQL answers: what it does not say yet is not known to have ended.
         """
-        digest, token = self._digest(key), object()
+        digest, token = _hash(self._settings, key), object()
         self._held[digest][token] = on_end
 
         def release() -> None:
@@ -234,24 +236,25 @@ class Credentials:
         """Look at the held keys now, and end those that are not valid any more."""
         for hashes in itertools.batched(list(self._held), _MOST_AT_ONCE):
             for (digest,) in await self._database.ask(_OVER, {"hashes": list(hashes)}):
-                self._known.pop(digest, None)
                 for on_end in self._held.pop(digest, {}).values():
                     _end(on_end)
 
-    def _digest(self, key: str) -> bytes:
-        return hmac.digest(self._secret, key.encode(), "sha256")
+    def _mark(self, key: str) -> bytes:
+        marking = self._marker.copy()
+        marking.update(key.encode())
+        return marking.digest()
 
-    async def _look_up(self, hashes: Sequence[bytes]) -> list[Caller | type[PulseError]]:
+    async def _look_up(self, keys: Sequence[tuple[bytes, bytes]]) -> list[Caller | type[PulseError]]:
         now = asyncio.get_running_loop().time()  # what is true when it is asked may be over when it is heard
-        rows = await self._database.ask(_LOOK_UP, {"hashes": list(set(hashes))})
+        rows = await self._database.ask(_LOOK_UP, {"hashes": list({digest for _, digest in keys})})
         told = {row[0]: _told(row) for row in rows}
-        for digest in hashes:
+        for mark, digest in keys:
             if digest in told:
-                _keep(self._known, digest, _Found(told[digest], now + _BELIEVED_S), _MOST_KNOWN)
+                _keep(self._known, mark, _Found(told[digest], now + _BELIEVED_S), _MOST_KNOWN)
             else:
-                self._known.pop(digest, None)
-                _keep(self._unknown, digest, now + _UNKNOWN_S, _MOST_UNKNOWN)
-        return [told.get(digest, InvalidApiKey) for digest in hashes]
+                self._known.pop(mark, None)
+                _keep(self._unknown, mark, now + _UNKNOWN_S, _MOST_UNKNOWN)
+        return [told.get(digest, InvalidApiKey) for _, digest in keys]
 
 
 def _end(on_end: Callable[[], None]) -> None:
@@ -273,9 +276,9 @@ def _told(row: tuple[Any, ...]) -> Caller | type[PulseError]:
     return Caller(account, str(account_id), str(key_id))
 
 
-def _keep[Value](cache: dict[bytes, Value], digest: bytes, value: Value, most: int) -> None:
+def _keep[Value](cache: dict[bytes, Value], mark: bytes, value: Value, most: int) -> None:
     """Keep a value as the newest, and let the oldest go."""
-    cache.pop(digest, None)
-    cache[digest] = value
+    cache.pop(mark, None)
+    cache[mark] = value
     if len(cache) > most:
         del cache[next(iter(cache))]

@@ -61,7 +61,7 @@ async def complete(
         return answers.send(await _told(request, session, file), status_code=202, headers=polite(file))
 
 
-@get("/{id:str}", responses={200: _FILE}, summary="Get a file")
+@get("/{id:str}", responses={200: _FILE, 304: answers.KNOWN}, summary="Get a file")
 async def show(
     request: Request[Any, Any, Any],
     id: FromPath[str],  # noqa: A002 (the name in the path)
@@ -80,7 +80,7 @@ async def _told(request: Request[Any, Any, Any], session: AsyncSession, file: Fi
     return answer(request, file, variants[file.id])
 
 
-@get("/", responses={200: _FILES}, summary="List files")
+@get("/", responses={200: _FILES, 304: answers.KNOWN}, summary="List files")
 async def page(
     request: Request[Any, Any, Any],
     account: NamedDependency[Account],

@@ -43,7 +43,7 @@ async def submit(
     return await submitting.submit(request, account, front, desk, forecasts)
 
 
-@get("/{id:str}", responses={200: _JOB}, summary="Get a job")
+@get("/{id:str}", responses={200: _JOB, 304: answers.KNOWN}, summary="Get a job")
 async def show(
     request: Request[Any, Any, Any],
     id: FromPath[str],  # noqa: A002 (the name in the path)
@@ -62,7 +62,7 @@ async def show(
     return await looking.show(request, account, job_id(id), front, forecasts, wait)
 
 
-@get("/", responses={200: _PAGE}, summary="List jobs")
+@get("/", responses={200: _PAGE, 304: answers.KNOWN}, summary="List jobs")
 async def page(
     request: Request[Any, Any, Any],
     account: NamedDependency[Account],

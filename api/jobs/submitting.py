@@ -62,7 +62,7 @@ async def submit(
         async with AsyncExitStack() as opening:  # whoever may not have another stream has no job either
             await opening.enter_async_context(request.app.state.streams.open(account.id))
             submitted = await desk.submit(submission)
-            return _stream(request, front, submitted, form, opening.pop_all())
+            return await _stream(request, front, submitted, forecasts, form, opening.pop_all())
     submitted = await desk.submit(submission)
     if "prefer" in headers:
         wait_s = prefer.wait_s(headers.getall("prefer"), front.ground.settings.wait_s)
@@ -90,12 +90,14 @@ async def tell(
     headers: Mapping[str, str] | None = None,
 ) -> ASGIApp:
     """Return the answer to a submission: the job, what is left, and where to go on."""
-    told = answer(request, submitted.job, await forecasts.of(submitted.job))
-    return answers.send(
-        SubmittedAnswer(job=told, quota=submitted.quota),
-        status_code=status_code,
-        headers={**_place(submitted), **polite(submitted.job), **(headers or {})},
-    )
+    told = await _told(request, submitted, forecasts)
+    headers = {**_place(submitted), **polite(submitted.job), **(headers or {})}
+    return answers.send(told, status_code=status_code, headers=headers)
+
+
+async def _told(request: Request[Any, Any, Any], submitted: Submitted, forecasts: Forecasts) -> SubmittedAnswer:
+    job = answer(request, submitted.job, await forecasts.of(submitted.job))
+    return SubmittedAnswer(job=job, quota=submitted.quota)
 
 
 def _place(submitted: Submitted) -> dict[str, str]:
@@ -110,7 +112,7 @@ async def _wait(
 ) -> ASGIApp:
     """Hold the call until the job is over: 200 then, else 202 with the job as it stands."""
     job = submitted.job
-    if job.state in LIVE and wait_s > 0:
+    if wait_s > 0:
         look = partial(_is_over, front, submitted)
         if await waiting.hold(request, front.hub, job.id, wait_s, look, bool) is None:
             return answers.to_nobody()
@@ -134,11 +136,16 @@ async def _seen(front: Front, submitted: Submitted) -> Submitted:
     return msgspec.structs.replace(submitted, job=job, quota=quota)
 
 
-def _stream(
-    request: Request[Any, Any, Any], front: Front, submitted: Submitted, form: Form, opening: AsyncExitStack
+async def _stream(
+    request: Request[Any, Any, Any],
+    front: Front,
+    submitted: Submitted,
+    forecasts: Forecasts,
+    form: Form,
+    opening: AsyncExitStack,
 ) -> ASGIApp:
     """Return what the plain answer would say, as the first event, and then all that the job says."""
-    told = answers.encode(SubmittedAnswer(job=answer(request, submitted.job), quota=submitted.quota))
+    told = answers.encode(await _told(request, submitted, forecasts))
     first = b"event: submitted\ndata: %s\n\n" % told if form == "sse" else b'{"type":"submitted",%s\n' % told[1:]
     hold, headers = events.hold_of(request), _place(submitted)
     answered = events.stream(front.hub, hold, opening, submitted.job.id, START, form, first=first, headers=headers)

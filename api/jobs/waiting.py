@@ -18,8 +18,6 @@ _LOOK_S = 2.0
 # as often as it matters for a short one, and seldom for a long one.
 _SHARE = 0.05
 _SHORTEST_S, _LONGEST_S = 0.01, 0.25
-#: What the tasks of calls that are held are called.
-WAITING = "waiting for job"
 
 
 class InvalidWait(PulseError):
@@ -53,7 +51,7 @@ async def hold[Seen](
     loop = asyncio.get_running_loop()
     began = loop.time()
     with hub.watch(job_id) as poke:
-        gone = asyncio.create_task(departure.left(request.receive), name=f"{WAITING} {job_id}")
+        gone = asyncio.create_task(departure.left(request.receive))
         gone.add_done_callback(lambda _: poke.set())
         try:
             while True:

@@ -3,19 +3,18 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 
 import msgspec
 from msgspec import Struct
 
+from bench.api import books
 from bench.api.figures import BARE, HOT, MANY, OTHER_HOT, OTHER_MANY, Paced, Round, Top, summary
 from bench.stage import crowd, ledger, load, servers, usage
 from bench.stage.child import Child
 from bench.stage.servers import Served, Stage
-from infra.database import Database
-from quotas import audit
 from tests.support.process import environ, started
 from tests.support.serving import free_port
 
@@ -57,7 +56,7 @@ class _Target(Struct, frozen=True, kw_only=True):
 
 
 class _Bench:
-    """Everyone who is measured, and what they have accepted by now."""
+    """Everyone who is measured, and what they have accepted and kept by now."""
 
     def __init__(self, set_up: Stage, targets: dict[str, _Target], size: Size) -> None:
         self._stage = set_up
@@ -87,9 +86,8 @@ class _Bench:
         }
 
     def _top(self, who: str, connections: int) -> Top:
-        before = self._cpu_s(who)
-        told = self._load(who, connections=connections, seconds=self._size.top_s)
-        used = {part: (now_s - before[part]) / told.accepted * 1e6 for part, now_s in self._cpu_s(who).items()}
+        told, used_s = self._load(who, connections=connections, seconds=self._size.top_s)
+        used = {part: seconds / told.accepted * 1e6 for part, seconds in used_s.items()}
         return Top(
             per_s=told.per_s,
             connections=connections,
@@ -100,10 +98,13 @@ class _Bench:
 
     def _paced(self, who: str, per_s: float) -> Paced:
         seconds = max(self._size.paced_s, self._size.samples / per_s)
-        told = self._load(who, connections=max(self._size.connections), seconds=seconds, per_s=per_s)
+        told, _ = self._load(who, connections=max(self._size.connections), seconds=seconds, per_s=per_s)
         return Paced(per_s=per_s, p50_ms=told.p50_ms, p99_ms=told.p99_ms, samples=told.samples)
 
-    def _load(self, who: str, *, connections: int, seconds: float, per_s: float = 0.0) -> load.Told:
+    def _load(
+        self, who: str, *, connections: int, seconds: float, per_s: float = 0.0
+    ) -> tuple[load.Told, dict[str, float]]:
+        """Send to `who`, and check what came of it; return how it went, and the CPU seconds that it took each."""
         target = self._targets[who]
         self._stage.settle()
         order = load.Order(
@@ -117,19 +118,26 @@ class _Bench:
             per_s=per_s,
         )
         with Child("bench.stage.load") as client:
+            before_s = self._cpu_s(who)
             told = client.ask(order, load.Told, within_s=seconds + _LONGEST_S)
         if told.error:
             raise RuntimeError(f"{who} did not accept a submission: {told.error}")
-        self.accepted[target.served.name] += told.accepted
-        return told
+        used_s = {part: now_s - before_s[part] for part, now_s in self._cpu_s(who).items()}
+        if who != BARE:
+            self._close(target.served.name, told.accepted)
+        return told, used_s
 
     def _ledger(self) -> tuple[float, float]:
         self._stage.settle()
         numbers = (str(self._size.ledger_batches), str(_BATCH))
         with Child("bench.stage.ledger", *numbers, env=environ(self._stage.settings)) as process:
             told = process.answer(ledger.Told, within_s=_LONGEST_S)
-        self.accepted["pulse"] += told.accepted
+        self._close("pulse", told.accepted)
         return told.per_s, told.cpu_us
+
+    def _close(self, name: str, accepted: int) -> None:
+        books.close(self._stage, name, accepted)
+        self.accepted[name] += accepted
 
     def _cpu_s(self, who: str) -> dict[str, float]:
         return {"api": usage.cpu_s(self._targets[who].served.pid)} | self._stage.servers_cpu_s()
@@ -148,11 +156,10 @@ def run(*, quick: bool) -> dict[str, object]:
             servers.tell(f"round {number} of {size.rounds}")
             rounds.append(bench.round(last=number == size.rounds))
         fixed = bench.fixed(rounds[-1].top)
-        checked = _checked(set_up, bench.accepted)
         described = set_up.describe()
     return summary(rounds) | {
         "at_fixed_rates": msgspec.to_builtins(fixed),
-        "checked": checked,
+        "jobs_checked": dict(bench.accepted),
         "persistence": described,
         "rounds": size.rounds,
         "accounts": _ACCOUNTS,
@@ -183,27 +190,3 @@ def _bare() -> Generator[Served]:
     with started("bench.stage.bare", str(port), env=os.environ) as process:
         servers.until_it_listens(port, process)
         yield Served(name=BARE, pid=process.pid, port=port, jobs="/v1/jobs")
-
-
-def _checked(set_up: Stage, accepted: Counter[str]) -> dict[str, int]:
-    """Return how many jobs there are; raises where rows, holds and books do not say what was answered."""
-    rows = {"pulse": (set_up.count("jobs"), set_up.count("holds"))}
-    rows["textbook"] = (set_up.count_textbook("jobs"), set_up.count_textbook("holds"))
-    wrong = [
-        f"{name} accepted {accepted[name]} and has {jobs} jobs and {holds} holds"
-        for name, (jobs, holds) in rows.items()
-        if not jobs == holds == accepted[name]
-    ]
-    wrong += asyncio.run(_disagreements(set_up))
-    if wrong:
-        raise RuntimeError("; ".join(wrong[:10]))
-    return {name: jobs for name, (jobs, _) in rows.items()}
-
-
-async def _disagreements(set_up: Stage) -> Sequence[str]:
-    database = Database(set_up.settings)
-    try:
-        async with database.begin() as session:
-            return await audit.disagreements(session)
-    finally:
-        await database.close()

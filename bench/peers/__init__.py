@@ -1,1 +1,4 @@
-"""The peers of `bench queue`: for each, its environment (`NAME.txt`) and the program driven in it (`NAME.py`)."""
+"""The peers of `bench queue`: for each, its environment (`NAME.txt`) and the program driven in it (`NAME.py`).
+
+`textbook.txt` is the environment of `bench/textbook`, the peer of `bench api` and `bench sse`.
+"""

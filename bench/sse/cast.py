@@ -23,7 +23,7 @@ from workers.chat.spec import Chat, ChatInput
 from workers.lifecycle import Submission
 
 _AT_ONCE = 200
-_LONGEST_S = 180.0
+_LONGEST_S = 600.0
 
 
 class Jobs(Struct, frozen=True, kw_only=True):

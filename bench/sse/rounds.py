@@ -126,14 +126,18 @@ def _used_s(set_up: Stage, served: Served, play: Play) -> dict[str, float]:
 
 
 def _saturate(play: Play, rounds: int) -> float:
-    """Have every job speak so many times, never far ahead of the viewers; return the deliveries a second."""
+    """Have every job speak so many times, never far ahead of the viewers; return the deliveries a second.
+
+    Ends early where viewers do not see any more what they should: the textbook's may have lost their connections.
+    """
     before = play.until(0).seen
     begun_s = time.monotonic()
     for number in range(1, rounds + 1):
         play.order(Say())
-        if number > _AHEAD:
-            play.until(before + (number - _AHEAD) * play.viewers)
-    seen = play.until(before + rounds * play.viewers)
+        wanted = before + max(0, number - _AHEAD) * play.viewers
+        if play.until(wanted, _CATCH_UP_S).seen < wanted:
+            break
+    seen = play.until(before + rounds * play.viewers, _CATCH_UP_S)
     return (seen.seen - before) / (seen.at_s - begun_s)
 
 
@@ -176,8 +180,9 @@ def _faults(set_up: Stage, jobs: Jobs, size: Size) -> Faults:
         play.drop(size.drops, size.fault_s * 0.8)
         play.emitter.order(Pace(size.fault_per_s, events / size.fault_per_s))
         time.sleep(size.fault_s / 3)
-        os.kill(served.pid, signal.SIGKILL)
         killed_s = time.monotonic()
+        os.kill(served.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, served.pid, os.WEXITED | os.WNOWAIT)  # so that it is the next one that listens
         stack.enter_context(set_up.api())
         down_s = time.monotonic() - killed_s
         play.emitter.answer(Said, _CATCH_UP_S)

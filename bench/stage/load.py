@@ -137,7 +137,7 @@ class _Load:
         self._begun_s = self._until_s = 0.0
         self._under_way = self._accepted = 0
         self._took_s: list[float] = []
-        self._closing = False
+        self._is_sent = self._closing = False
 
     async def run(self) -> Told:
         order, loop = self._order, asyncio.get_running_loop()
@@ -185,7 +185,7 @@ class _Load:
                     self._due.append(due_s)
                 due_s += gap_s
             await asyncio.sleep(_TICK_S)
-        await asyncio.sleep(max(0.0, self._until_s - time.perf_counter()))
+        self._is_sent = True
         self._end_if_done()
 
     def _send(self, line: _Line, due_s: float) -> None:
@@ -205,11 +205,12 @@ class _Load:
         elif not self._order.per_s and now_s < self._until_s:
             self._send(line, now_s)
         else:
+            self._is_sent = self._is_sent or not self._order.per_s
             self._free.append(line)
             self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if time.perf_counter() >= self._until_s and not self._under_way and not self._due and not self._over.done():
+        if self._is_sent and not self._under_way and not self._due and not self._over.done():
             self._over.set_result(None)
 
     def fail(self, why: str) -> None:

@@ -79,7 +79,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
     def set_textbook_up(self, *, accounts: int, jobs: int) -> TextbookMade:
         """Make its database, with so many accounts and jobs."""
-        asyncio.run(self.execute(f"CREATE DATABASE {_TEXTBOOK}"))
+        self.ask(f"CREATE DATABASE {_TEXTBOOK}")
         command = [str(environments.python(_TEXTBOOK)), "-P", str(_APP), "setup", str(accounts), str(jobs)]
         made = subprocess.run(command, env=self._of_textbook(), stdout=subprocess.PIPE, check=True)
         return msgspec.json.decode(made.stdout, type=TextbookMade)
@@ -102,7 +102,7 @@ class Stage(Struct, frozen=True, kw_only=True):
         self.ask_redis("BGREWRITEAOF")
         while any(self.ask_redis("INFO", "persistence")[f"aof_rewrite_{now}"] for now in ("in_progress", "scheduled")):
             time.sleep(_LOOK_EVERY_S)
-        asyncio.run(self.execute("CHECKPOINT"))
+        self.ask("CHECKPOINT")
 
     def ask_redis(self, *command: str) -> Any:
         """Return what Valkey answers."""
@@ -115,8 +115,15 @@ class Stage(Struct, frozen=True, kw_only=True):
         """Return how many connections Valkey has, the one that asks not counted."""
         return int(self.ask_redis("INFO", "clients")["connected_clients"]) - 1
 
-    async def execute(self, statement: str, *, database: str = addresses.DATABASE) -> Any:
-        """Return the first value of what PostgreSQL answers to one statement."""
+    def ask(self, statement: str) -> Any:
+        """Return the first value of what our database answers to one statement."""
+        return asyncio.run(self._fetch(statement, addresses.DATABASE))
+
+    def ask_textbook(self, statement: str) -> Any:
+        """Return the first value of what the textbook's database answers to one statement."""
+        return asyncio.run(self._fetch(statement, _TEXTBOOK))
+
+    async def _fetch(self, statement: str, database: str) -> Any:
         folder = addresses.socket_folder(self.settings)
         connection: Any = await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType]
             host=str(folder), user=addresses.USER, database=database
@@ -125,14 +132,6 @@ class Stage(Struct, frozen=True, kw_only=True):
             return await connection.fetchval(statement)
         finally:
             await connection.close()
-
-    def count(self, table: str, *, database: str = addresses.DATABASE) -> int:
-        """Return how many rows a table has."""
-        return asyncio.run(self.execute(f"SELECT count(*) FROM {table}", database=database))  # noqa: S608 (a name)
-
-    def count_textbook(self, table: str) -> int:
-        """Return how many rows a table of the textbook has."""
-        return self.count(table, database=_TEXTBOOK)
 
     def servers_cpu_s(self) -> dict[str, float]:
         """Return the CPU seconds that the two servers have used so far."""
@@ -145,10 +144,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     def describe(self) -> str:
         """Say how the two keep what they are given."""
         kept: dict[str, str] = self.ask_redis("CONFIG GET", "append*")
-        told = {
-            name: asyncio.run(self.execute(f"SHOW {name}"))
-            for name in ("server_version", "fsync", "synchronous_commit")
-        }
+        told = {name: self.ask(f"SHOW {name}") for name in ("server_version", "fsync", "synchronous_commit")}
         return (
             f"PostgreSQL {told['server_version']}, fsync {told['fsync']}, synchronous_commit "
             f"{told['synchronous_commit']}; Valkey appendonly {kept['appendonly']}, appendfsync {kept['appendfsync']}"

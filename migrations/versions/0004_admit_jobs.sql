@@ -22,7 +22,7 @@
 --              'draining'    its pool takes no new jobs
 --              'refused'     as it was told, and not asked before
 --              'denied'      the meter `lacking` does not have enough: `remaining` units
---              'no_balance'  the period of a meter is not open yet
+--              'no_balance'  the period of a meter is not open yet: then nobody is answered otherwise
 -- one element each meter: how it stands now (`limits`, `spent`, `held`, `ends`; nulls where no period is open); and one
 -- each threshold that was crossed: the job, the meter, the percentage.
 CREATE FUNCTION admit_jobs(
@@ -98,6 +98,10 @@ BEGIN
                array_agg(l.warned_at IS NOT NULL ORDER BY p.place), array_agg(l.stopped_at IS NOT NULL ORDER BY p.place)
         INTO balances, limits, spent, held, ends, warned, stopped
         FROM generate_series(1, cardinality(meters)) p(place) LEFT JOIN locked l ON l.place = p.place;
+        IF array_position(balances, NULL) IS NOT NULL THEN -- nobody is answered before those in front of him
+            statuses := array_fill('no_balance'::text, ARRAY[many]);
+            RETURN;
+        END IF;
     END IF;
 
     -- What is there already.
@@ -144,10 +148,7 @@ BEGIN
             statuses[job] := 'admitted';
             FOR need IN first .. last LOOP
                 meter := need_meters[need];
-                IF balances[meter] IS NULL THEN
-                    statuses[job] := 'no_balance';
-                    EXIT;
-                ELSIF limits[meter] - spent[meter] - held[meter] < need_units[need] THEN
+                IF limits[meter] - spent[meter] - held[meter] < need_units[need] THEN
                     statuses[job] := 'denied';
                     lacking[job] := meter;
                     remaining[job] := limits[meter] - spent[meter] - held[meter];

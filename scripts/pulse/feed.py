@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import urlencode
 from uuid import UUID
 
 from msgspec import Struct
@@ -19,6 +19,9 @@ from scripts.pulse.problems import EventsLeft, EventsLost
 from scripts.pulse.screen import FAILURES_TO_TELL, harmless, note, units
 from scripts.pulse.unbroken import PATIENCE_S
 from scripts.pulse.words import Words
+
+#: After nothing at all.
+ALL = "0"
 
 
 class Told(Struct, frozen=True):
@@ -63,16 +66,19 @@ def follow(
     on_lost: Callable[[int], None],
     patience_s: float = PATIENCE_S,
 ) -> Iterator[Line]:
-    """Yield the events of the account's jobs (of a kind) after an id, each once and in order, for ever.
+    """Yield the events of the account's jobs (of a kind), each once and in order, for ever.
 
-    Raises `Problem` when the API refuses, and `EventsLost` when nothing has come for `patience_s` seconds of trying.
+    They are those after an id: `ALL` for all that the studio keeps, and what comes from now on without one. Raises
+    `Problem` when the API refuses, and `EventsLost` when nothing has come for `patience_s` seconds of trying.
     """
 
     def giving_up(seconds: float, seen: str) -> EventsLost:
-        return EventsLost(url=client.url, seconds=seconds, resume=resume(kind, seen))
+        return EventsLost(url=client.url, seconds=seconds, resume=resume(kind, seen or after))
 
-    path = "/v1/events" + (f"?kind={quote(kind, safe='')}" if kind else "")
-    told = unbroken.events(client, path, after, on_lost=on_lost, giving_up=giving_up, patience_s=patience_s)
+    query = {"kind": kind, "after": ALL if after == ALL else ""}  # which is no id: it holds until one is known
+    given = urlencode({name: value for name, value in query.items() if value}, errors="replace")
+    path, start = "/v1/events" + (f"?{given}" if given else ""), "" if after == ALL else after
+    told = unbroken.events(client, path, start, on_lost=on_lost, giving_up=giving_up, patience_s=patience_s)
     with closing(told):
         for sse in told:
             yield Line(sse.id, sse.data, client.read(sse.data.encode(), Told))

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx2
 import msgspec
 import pytest
+from litestar import Litestar
 from sqlalchemy import event
 
 from api.jobs.answers import JobAnswer, tag_of
@@ -91,11 +92,11 @@ async def test_lists_and_files_are_not_sent_again_either(client: Client) -> None
         assert (await look(client, url, tag)).status_code == 200
 
 
-async def test_a_look_that_waits_is_answered_as_soon_as_the_job_is_over(client: Client) -> None:
+async def test_a_look_that_waits_is_answered_as_soon_as_the_job_is_over(client: Client, app: Litestar) -> None:
     job = await submit(client)
     url = job["urls"]["self"]
     call = asyncio.create_task(client.get(url, params={"wait": "25"}))
-    await until_waiting()
+    await until_waiting(app)
     await client.post(job["urls"]["cancel"])
     answer = await call
     assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
@@ -103,11 +104,11 @@ async def test_a_look_that_waits_is_answered_as_soon_as_the_job_is_over(client: 
     async with asyncio.timeout(10):  # nothing more will change
         assert (await look(client, f"{url}?wait=25", tag)).status_code == 304
         assert (await client.get(url, params={"wait": "25"})).json()["state"] == "canceled"
-    assert waiting() == 0
+    assert waiting(app) == 0
 
 
 async def test_a_look_that_knows_the_job_is_answered_as_soon_as_it_is_another(
-    client: Client, settings: Settings, vendor: Vendor
+    client: Client, app: Litestar, settings: Settings, vendor: Vendor
 ) -> None:
     vendor.script = [Answer(hold=(held := asyncio.Event()))]
     job = await submit(client)
@@ -116,13 +117,13 @@ async def test_a_look_that_knows_the_job_is_answered_as_soon_as_it_is_another(
     async with asyncio.timeout(10):
         assert (await look(client, f"{url}?wait=25", '"another"')).status_code == 200
     call = asyncio.create_task(look(client, f"{url}?wait=25", tag))
-    await until_waiting()
+    await until_waiting(app)
     async with working(settings):
         answer = await call
         assert (answer.status_code, answer.json()["state"]) == (200, "running")
         await vendor.speaking.wait()
         ending = asyncio.create_task(client.get(url, params={"wait": "25"}))
-        await until_waiting()
+        await until_waiting(app)
         held.set()
         assert (await ending).json()["state"] == "succeeded"
 
@@ -151,14 +152,16 @@ async def test_a_wait_that_makes_no_sense_is_refused_by_its_name(client: Client)
         assert len(told) == 2
 
 
-async def test_a_client_that_leaves_while_it_looks_leaves_nothing_behind(client: Client, key: str) -> None:
+async def test_a_client_that_leaves_while_it_looks_leaves_nothing_behind(
+    client: Client, app: Litestar, key: str
+) -> None:
     job = await submit(client)
     async with Client(base_url=client.base_url, headers={"Authorization": f"Bearer {key}"}) as hasty:
         call = asyncio.create_task(hasty.get(job["urls"]["self"], params={"wait": "30"}))
-        await until_waiting()
+        await until_waiting(app)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-    await until_waiting(0)
+    await until_waiting(app, 0)
 
 
 async def test_many_looks_at_the_same_time_are_few_statements(client: Client, ground: Ground, account: Account) -> None:

@@ -108,6 +108,7 @@ async def test_whoever_leaves_while_asking_keeps_nothing_open(settings: Settings
             await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+        await one.close()  # all that was asked has been answered
         async with AsyncExitStack() as stack:
             await until_opened(stack, other)
 

@@ -29,7 +29,7 @@ def failed(settings: Settings) -> list[str]:
             async with ground.database.begin() as session:
                 account = await accounts.create(session, "layla@example.com")
             request = msgspec.convert(chat("مرحبا", max_output_tokens=9), kinds.SPECS["chat"])
-            made = await submit_all(ground, [Submission(account=account, request=request)] * 3)
+            made = await submit_all(ground, [Submission(account=account, request=request) for _ in range(3)])
             ids = [each.job.id for each in made if isinstance(each, Submitted)]
             away = lifecycle.failure(ProviderUnavailable())
             bug = {**away, "code": "internal_error"}

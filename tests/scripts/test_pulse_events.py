@@ -85,6 +85,15 @@ def test_what_is_left_out_of_the_events_stands_in_the_call(pulse: Pulse, ending:
     assert ending.streams[0].headers["last-event-id"] == "1764137106000-1"
 
 
+def test_all_that_is_kept_can_be_asked_for(pulse: Pulse, api: StandIn) -> None:
+    api.says, api.breaks = SAYS, [Break(0), Break(2)]
+    api.stream_refusals = [None, None, None, END]
+    pulse("events", "--after", "0")
+    assert {call.path for call in api.streams} == {"/v1/events?after=0"}
+    seen = [call.headers.get("last-event-id") for call in api.streams]
+    assert seen == [None, None, "1764137105000-1", "1764137108000-0"], "an id that is known wins"
+
+
 @pytest.mark.parametrize("how", ["cut", "half a frame", "end"])
 def test_a_broken_connection_loses_and_repeats_nothing(pulse: Pulse, api: StandIn, how: Any) -> None:
     api.says, api.breaks, api.stream_refusals = SAYS, [Break(2, how), Break(1, how)], [None, None, None, END]

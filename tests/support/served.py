@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import httpx2
+from litestar import Litestar
 
 from api.app import create_app
-from api.jobs.waiting import WAITING
 from infra.settings import Settings
 from tests.support.serving import serving
 
@@ -23,15 +23,15 @@ async def speaking(settings: Settings, key: str) -> AsyncGenerator[httpx2.AsyncC
         yield client
 
 
-def waiting() -> int:
-    """Return how many calls are held in this process, where the API is served as well."""
-    return sum(task.get_name().startswith(WAITING) for task in asyncio.all_tasks())
+def waiting(app: Litestar) -> int:
+    """Return how many jobs somebody waits for at `app`."""
+    return sum(bool(topic.followers) for topic in app.state.hub.topics.values())
 
 
-async def until_waiting(calls: int = 1) -> None:
-    """Wait until so many calls are held."""
+async def until_waiting(app: Litestar, jobs: int = 1) -> None:
+    """Wait until so many jobs are waited for at `app`."""
     async with asyncio.timeout(10):
         while True:
-            if waiting() == calls:
+            if waiting(app) == jobs:
                 return
             await asyncio.sleep(0.01)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from quotas import accounts
 from quotas.ledger import QuotaExceeded
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.lives import asked, job_of, take
-from tests.support.pairs import FIRST, SECOND, pair, pairs
+from tests.support.pairs import FIRST, SECOND, Pair, PairInput, pair, pairs
 from workers import control, desk, lifecycle
 from workers.chat.spec import Chat, ChatInput, Message
 from workers.desk import Desk
@@ -275,6 +276,49 @@ async def test_hundreds_of_duplicates_at_once_are_all_replayed(ground: Ground, a
     )
     assert sorted(map(outcome, told)) == ["admitted"] * 75 + ["replayed"] * 225
     assert await count(ground, Job) == 75
+    await assert_even(ground)
+
+
+async def waiting(ground: Ground, many: int) -> None:
+    """Return when so many statements wait for locks."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(10):
+        while True:
+            async with ground.database.begin() as session:
+                if await session.scalar(query) == many:
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_name_that_is_being_admitted_is_waited_for(ground: Ground, account: Account) -> None:
+    def free(**name: Any) -> list[Submission]:
+        """Return a submission that draws on no meter, so that only its name keeps it from being admitted twice."""
+        return [Submission(account=account, request=Pair(input=PairInput(most={}), **name), idempotency_key="k")]
+
+    async with ground.database.begin() as session:
+        await session.execute(text("LOCK TABLE jobs IN SHARE MODE"))  # nobody can insert
+        asking = [asyncio.create_task(outcomes(ground, free())) for _ in range(4)]
+        await waiting(ground, 4)
+    assert sorted([*chain.from_iterable(await asyncio.gather(*asking))]) == ["admitted", *["replayed"] * 3]
+    async with ground.database.begin() as session:
+        await session.execute(text("LOCK TABLE jobs IN SHARE MODE"))
+        flush = [[msgspec.structs.replace(each, idempotency_key=None) for each in free(unique_key="u")] for _ in "1234"]
+        asking = [asyncio.create_task(outcomes(ground, each)) for each in flush]
+        await waiting(ground, 4)
+    assert sorted([*chain.from_iterable(await asyncio.gather(*asking))]) == ["admitted", *["unique"] * 3]
+
+
+async def test_a_failed_job_that_is_being_given_another_go_is_waited_for(ground: Ground, account: Account) -> None:
+    first = await Desk(ground).submit(pair(account, 1))
+    await lifecycle.finish(ground, [End(job_id=first.job.id, attempt=0, was="queued", state="failed", error={})])
+    async with ground.database.begin() as session:
+        await session.execute(text("SELECT 1 FROM balances FOR UPDATE"))
+        again = [[pair(account, 1, replay_of=first.job.id)] for _ in range(4)]
+        asking = [asyncio.create_task(outcomes(ground, each)) for each in again]
+        await waiting(ground, 4)
+    assert sorted([*chain.from_iterable(await asyncio.gather(*asking))]) == ["admitted", *["replay"] * 3]
     await assert_even(ground)
 
 

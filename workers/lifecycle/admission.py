@@ -42,17 +42,13 @@ async def admit_ready(ground: Ground, readies: Sequence[Ready]) -> list[Submitte
             once.setdefault(ready.job.id, ready)
         told = dict(zip(once, await admit_ready(ground, list(once.values())), strict=True))
         return [told[ready.job.id] for ready in readies]
-    verdicts = await call.ask(ground.database, readies)
     for _ in range(_MOST_CALLS):
-        unopened = [place for place, verdict in enumerate(verdicts) if isinstance(verdict, Unopened)]
-        if not unopened:
+        verdicts = await call.ask(ground.database, readies)
+        if not any(isinstance(verdict, Unopened) for verdict in verdicts):
             return await _answers(ground, verdicts)
-        again = [readies[place] for place in unopened]
         async with ground.database.begin() as session:
-            wanted = {(ready.job.account_id, meter): ready.asked.account for ready in again for meter in ready.most}
+            wanted = {(ready.job.account_id, meter): ready.asked.account for ready in readies for meter in ready.most}
             await ledger.open_periods(session, [(account, meter) for (_, meter), account in wanted.items()])
-        for place, verdict in zip(unopened, await call.ask(ground.database, again), strict=True):
-            verdicts[place] = verdict
     raise RuntimeError("the periods that were opened are not open")
 
 

@@ -76,7 +76,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
     """An admitted job and how its meters stand; `known` says how it was there before, `crossings` what it crossed."""
 
     job: Job | Admitted
-    quota: Mapping[str, ledger.Standing]
+    quota: dict[str, ledger.Standing]
     known: Before | None = None
     crossings: Sequence[ledger.Crossing] = ()
 

@@ -23,9 +23,9 @@ test: ## Check everything: format, lint, types, import contracts, tests (ARGS="-
 	$(call setup,--dev)
 	@exec $(BIN)/python -m scripts.check $(ARGS)
 
-trial: ## Run all tests, then the benchmarks
+trial: ## Run all tests with their full counts, then the benchmarks
 	$(call setup,--dev)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not chaos" -o faulthandler_timeout=0 $(ARGS)
 	@$(BIN)/python -m bench all
 
 chaos: ## Run the tests that kill processes and servers

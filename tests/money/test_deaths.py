@@ -73,7 +73,7 @@ async def _run_all(ground: Ground, settings: Settings) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["committed", "whenever"])
-@pytest.mark.parametrize("deaths", [3, pytest.param(100, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("deaths", [3, pytest.param(100, marks=pytest.mark.trial)])
 async def test_an_api_that_is_killed_loses_no_unit_and_runs_no_job_for_nothing(
     settings: Settings, ground: Ground, account: Account, key: str, tmp_path: Path, how: str, deaths: int
 ) -> None:

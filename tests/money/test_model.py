@@ -45,7 +45,7 @@ def world(runner: asyncio.Runner, settings: Settings) -> Generator[World]:
     runner.run(grounds.leave(ground))
 
 
-@pytest.mark.parametrize("how", [_FIXED, pytest.param(_LONG, marks=pytest.mark.chaos)], ids=["short", "long"])
+@pytest.mark.parametrize("how", [_FIXED, pytest.param(_LONG, marks=pytest.mark.trial)], ids=["short", "long"])
 def test_the_books_are_right_to_the_unit_whatever_is_asked(runner: asyncio.Runner, world: World, how: runs) -> None:
     class In(Machine):
         def __init__(self) -> None:

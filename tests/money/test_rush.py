@@ -139,7 +139,7 @@ async def _up(settings: Settings) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
+@pytest.mark.trial
 async def test_of_two_thousand_requests_at_once_on_a_limit_of_fifty_fifty_run(
     settings: Settings, ground: Ground, account: Account, key: str
 ) -> None:
@@ -160,7 +160,7 @@ async def test_of_two_thousand_requests_at_once_on_a_limit_of_fifty_fifty_run(
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
+@pytest.mark.trial
 async def test_a_thousand_keys_three_times_at_once_are_a_thousand_jobs(
     settings: Settings, ground: Ground, account: Account, key: str
 ) -> None:

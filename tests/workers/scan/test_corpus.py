@@ -50,7 +50,7 @@ async def _sent(client: Client, file: Written) -> dict[str, Any]:
     return await uploaded(client, file.path.read_bytes(), **facts)
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.trial)])
 async def test_a_hostile_file_is_refused_with_its_reason_and_the_worker_lives(
     client: Client, settings: Settings, ground: Ground, account: Account, tmp_path: Path, every: int
 ) -> None:

@@ -3,17 +3,15 @@
 It decodes the same JSON into a Struct and answers a small JSON, on the API's own server settings.
 """
 
-import importlib
-import importlib.util
 import sys
 from typing import Any
 
 import uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from litestar import Litestar, post
 from litestar.params import JSONBody
 from msgspec import Struct
+
+from api.server import build
 
 _ID = "0198f0aa-0000-7000-8000-000000000000"
 
@@ -31,15 +29,9 @@ async def submit(data: JSONBody[Asked]) -> dict[str, str]:
     return {"id": _ID, "kind": data.kind, "state": "queued"}
 
 
-def _server(app: Litestar, port: int) -> Any:
-    if importlib.util.find_spec("api.server"):
-        return importlib.import_module("api.server").build(app, "127.0.0.1", port)
-    return Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
-
-
 async def serve(port: int) -> None:
     """Serve until killed."""
-    await _server(Litestar([submit], openapi_config=None, logging_config=None), port).serve()
+    await build(Litestar([submit], openapi_config=None, logging_config=None), "127.0.0.1", port).serve()
 
 
 def main() -> None:

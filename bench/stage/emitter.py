@@ -6,7 +6,7 @@ Takes orders from standard input, a line of JSON each, and answers each with one
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
@@ -17,8 +17,8 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from bench.stage import frames
-from infra import ground, settings, streams, telemetry
-from infra.streams import Streams
+from infra import ground, settings, telemetry
+from infra.streams import Line, Source, Streams
 from workers import events
 
 _TICK_S = 0.001
@@ -60,26 +60,13 @@ class Said(Struct, frozen=True):
     begun_s: float
 
 
-def line(data: bytes) -> Any:
-    """Return an event's JSON as `append` takes it."""
-    shape: Any = getattr(streams, "Line", None)
-    return data if shape is None else shape(data, False)  # noqa: FBT003
-
-
-async def append(to: Any, speaker: Speaker, said: Sequence[Any], sent: int) -> int:
-    """Append what a job has said to its stream: the one place in the benches that knows how that is called."""
-    source: Any = getattr(streams, "Source", None)
-    who = speaker.job_id if source is None else source(speaker.job_id, speaker.account_id, "chat")
-    return await to.append(who, 1, said, sent)
-
-
 class _Voice:
     """A job's events: how many there are, and the last one's way out."""
 
-    def __init__(self, speaker: Speaker, send: Callable[[Speaker, list[Any], bytes], Awaitable[object]]) -> None:
+    def __init__(self, speaker: Speaker, send: Callable[[Speaker, list[Line], bytes], Awaitable[object]]) -> None:
         self._speaker = speaker
         self._send = send
-        self._said: list[Any] = []
+        self._said: list[Line] = []
         self._number = 0
 
     async def say(self) -> None:
@@ -89,16 +76,16 @@ class _Voice:
         await self._send(self._speaker, self._said, events.encode(said))
 
 
-def _ours(to: Streams) -> Callable[[Speaker, list[Any], bytes], Awaitable[object]]:
-    async def send(speaker: Speaker, said: list[Any], data: bytes) -> None:
-        said.append(line(data))
-        await append(to, speaker, said, len(said) - 1)
+def _ours(to: Streams) -> Callable[[Speaker, list[Line], bytes], Awaitable[object]]:
+    async def send(speaker: Speaker, said: list[Line], data: bytes) -> None:
+        said.append(Line(data, shared=False))
+        await to.append(Source(speaker.job_id, speaker.account_id, "chat"), 1, said, len(said) - 1)
 
     return send
 
 
-def _textbooks(redis: Any) -> Callable[[Speaker, list[Any], bytes], Awaitable[object]]:
-    async def send(speaker: Speaker, _said: list[Any], data: bytes) -> None:
+def _textbooks(redis: Any) -> Callable[[Speaker, list[Line], bytes], Awaitable[object]]:
+    async def send(speaker: Speaker, _said: list[Line], data: bytes) -> None:
         await redis.xadd(f"events:{speaker.job_id}", {"type": "delta", "data": data})
 
     return send

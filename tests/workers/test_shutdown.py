@@ -43,8 +43,9 @@ async def test_after_sigterm_nothing_is_claimed_and_what_ends_in_the_grace_is_fi
         ended.append(ctx["job_id"])
 
     worker = started(func(work, name="work"), max_jobs=10, job_completion_wait=30, keep_result=0)
-    before = await put(redis, "work", 0.3, 0.4)
+    before = await put(redis, "work", 0.6, 0.7)
     await until(lambda: len(worker.job_tasks) == 2)
+    await asyncio.sleep(0.2)  # a claim that is on its way may still find something
     worker.handle_sig_wait_for_completion(signal.SIGTERM)
     after = await put(redis, "work", 0.0, 0.0)
     assert worker.main_task is not None

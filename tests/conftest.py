@@ -1,5 +1,6 @@
 """What every test may ask for: real servers, a fresh database of its own, an account with a key, and a vendor."""
 
+import asyncio
 import itertools
 import tempfile
 from collections.abc import AsyncGenerator, Generator
@@ -36,7 +37,14 @@ def servers() -> Generator[Settings]:
         telemetry.configure(settings, "tests")
         with embedded.Servers(settings):
             schema.migrate(settings)
+            asyncio.run(_hurry(settings))
             yield settings
+
+
+async def _hurry(servers: Settings) -> None:
+    """Let the shared server not wait for the disk: a crash of the machine is none of what is tested on it."""
+    await _admin(servers, "ALTER SYSTEM SET fsync = off")
+    await _admin(servers, "SELECT pg_reload_conf()")
 
 
 async def _admin(servers: Settings, statement: str) -> None:

@@ -24,7 +24,7 @@ from infra.settings import Settings
 from infra.storage import Storage
 from quotas import accounts, keys
 from tests.support import stores
-from tests.support.serving import free_port, serving
+from tests.support.serving import PLAIN, free_port, serving
 from tests.support.vendor import Vendor
 
 
@@ -129,7 +129,9 @@ async def client(app: Litestar, settings: Settings, key: str) -> AsyncGenerator[
     """A client of the served API that speaks for `account`."""
     async with (
         serving(app, settings.port) as url,
-        httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client,
+        httpx2.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, verify=PLAIN
+        ) as client,
     ):
         yield client
 

@@ -19,7 +19,7 @@ from tests.simulation.truth import Row, Truth
 from tests.simulation.valkey import Valkey
 from tests.simulation.world import World
 
-_RUNS = 40
+_RUNS = 25
 _FIXED = settings(
     max_examples=_RUNS,
     stateful_step_count=40,

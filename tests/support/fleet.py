@@ -22,6 +22,7 @@ from infra.embedded.server import Server
 from infra.queue import Living
 from infra.settings import Settings
 from tests.support import process
+from tests.support.serving import PLAIN
 
 
 class Backend:
@@ -208,7 +209,7 @@ class Fleet:
         if len(await self._living()) < len(self.workers):
             return False
         try:
-            async with httpx2.AsyncClient(timeout=2) as client:
+            async with httpx2.AsyncClient(timeout=2, verify=PLAIN) as client:
                 return (await client.get(f"http://127.0.0.1:{self.settings.port}/readyz")).status_code == 200
         except httpx2.TransportError:
             return False

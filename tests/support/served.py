@@ -9,7 +9,7 @@ from litestar import Litestar
 
 from api.app import create_app
 from infra.settings import Settings
-from tests.support.serving import serving
+from tests.support.serving import PLAIN, serving
 
 
 @asynccontextmanager
@@ -18,7 +18,7 @@ async def speaking(settings: Settings, key: str) -> AsyncGenerator[httpx2.AsyncC
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         serving(create_app(settings)) as url,
-        httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as client,
+        httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, verify=PLAIN) as client,
     ):
         yield client
 

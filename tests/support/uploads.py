@@ -9,6 +9,8 @@ import httpx2
 from httpx2 import AsyncClient as Client
 from PIL import Image
 
+from tests.support.serving import PLAIN
+
 TEXT = "مرحبا بالعالم\n".encode()
 
 
@@ -34,7 +36,7 @@ async def announce(client: Client, data: bytes = TEXT, **facts: Any) -> dict[str
 
 async def send(upload: dict[str, Any], data: bytes) -> httpx2.Response:
     """Upload the bytes by a signed form, without any key."""
-    async with httpx2.AsyncClient(timeout=30) as stranger:
+    async with httpx2.AsyncClient(timeout=30, verify=PLAIN) as stranger:
         return await stranger.post(upload["url"], data=upload["fields"], files={"file": data})
 
 
@@ -69,5 +71,5 @@ async def download(client: Client, url: str, **headers: str) -> httpx2.Response:
     """Follow the way from a file's URL to its bytes, without taking the key along."""
     led = await client.get(url)
     assert led.status_code == 307, (led.status_code, led.text, led.headers)
-    async with httpx2.AsyncClient(timeout=30) as stranger:
+    async with httpx2.AsyncClient(timeout=30, verify=PLAIN) as stranger:
         return await stranger.get(led.headers["location"], headers=headers)

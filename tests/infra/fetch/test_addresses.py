@@ -57,7 +57,7 @@ def test_an_address_at_a_border_is_public_or_not_as_the_oracle_says() -> None:
 @given(address=st.ip_addresses() | st.integers(2**125, 2**126 - 1).map(IPv6Address) | st.sampled_from([*borders()]))
 @example(address=ip_address("8.8.8.8"))
 @example(address=ip_address("2a00:1450:4001:800::200e"))
-@hypothesis_settings(max_examples=2000, deadline=None)
+@hypothesis_settings(max_examples=500, deadline=None)
 def test_an_address_is_public_exactly_when_the_oracle_says_so(address: Address) -> None:
     assert addresses.is_public(address) == oracle(address)
     assert addresses.may_be_reached(address, ()) == oracle(address)

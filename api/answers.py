@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.openapi import ResponseSpec
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp
 
 from api import ranges
+from api.answer import Sent
 
 #: What a caller may keep: for itself alone, and asking each time whether it still holds.
 OWN = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Language"}
@@ -22,32 +23,14 @@ KNOWN = ResponseSpec(None, generate_examples=False, description="`If-None-Match`
 encode = msgspec.json.Encoder().encode
 
 
-class _Sent:
-    """An answer that is ready to go."""
-
-    __slots__ = ("_body", "_start")
-
-    def __init__(self, status_code: int, headers: Mapping[str, str], body: bytes | None) -> None:
-        """Take the body as JSON; None where there may be none."""
-        lines = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        if body is not None:
-            lines += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
-        self._start: Any = {"type": "http.response.start", "status": status_code, "headers": lines}
-        self._body: Any = {"type": "http.response.body", "body": body or b"", "more_body": False}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
-        await send(self._start)
-        await send(self._body)
-
-
 def send(content: object, *, status_code: int = 200, headers: Mapping[str, str]) -> ASGIApp:
     """Return an answer that is `content` as JSON."""
-    return _Sent(status_code, headers, encode(content))
+    return Sent(status_code, headers, encode(content))
 
 
 def to_nobody() -> ASGIApp:
     """Return the answer to a client that has left: nothing is looked up for it, and nothing arrives."""
-    return _Sent(499, {}, None)
+    return Sent(499, {}, None)
 
 
 def tag_of(body: bytes) -> str:
@@ -67,4 +50,4 @@ def send_new(
     """Return 200 with `body`, which is JSON, or 304 where the caller has it."""
     tag = tag or tag_of(body)
     told = {"ETag": tag, **OWN, **(headers or {})}
-    return _Sent(304, told, None) if is_known(request, tag) else _Sent(200, told, body)
+    return Sent(304, told, None) if is_known(request, tag) else Sent(200, told, body)

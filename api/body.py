@@ -129,7 +129,8 @@ def _length(field: str, match: re.Match[str]) -> PulseError:
 
 
 def _range(field: str, match: re.Match[str]) -> PulseError:
-    return OutOfRange(field=field or "body", relation=match[1], limit=float(match[2]))
+    limit = float(match[2])
+    return OutOfRange(field=field or "body", relation=match[1], limit=int(limit) if limit.is_integer() else limit)
 
 
 def _value(field: str, match: re.Match[str]) -> PulseError:
@@ -141,7 +142,7 @@ def _moment(field: str, _match: re.Match[str]) -> PulseError:
 
 
 def _type(field: str, match: re.Match[str]) -> PulseError:
-    expected = "number" if match[1].startswith(("Number", "Not")) else match[1]
+    expected = "number" if match[1].startswith(("Number", "Not")) else match[1].removesuffix(" | null")
     return WrongType(field=field or "body", expected=expected)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 # One preference: its name, its value where it has one, and parameters, none of which mean anything to us.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 (RFC 9110's word for a word)
 _WORD = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
+# A space belongs to what stands before it: with two ways to part a line, a long one could be tried in all of them.
 _PREFERENCE = re.compile(
-    rf"[\s,]*(?P<name>{_TOKEN})\s*(?:=\s*(?P<value>{_WORD}))?(?:\s*;\s*(?:{_TOKEN}\s*(?:=\s*{_WORD})?)?)*\s*(?:,|$)"
+    rf"[\s,]*(?P<name>{_TOKEN})\s*+(?:=\s*+(?P<value>{_WORD})\s*+)?"
+    rf"(?:;\s*+(?:{_TOKEN}\s*+(?:=\s*+{_WORD}\s*+)?)?)*+(?:,|$)"
 )
 _SECONDS = re.compile(r'"?([0-9]{1,9})"?')
 

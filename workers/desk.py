@@ -8,17 +8,22 @@ from typing import Literal
 from uuid import UUID
 
 from infra import backoff
+from infra import redis as road
+from infra.breaker import Breaker
 from infra.coalesce import Coalescer
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from workers import lifecycle
 from workers.context import LostLease
-from workers.lifecycle import Attempt, Backlog, End, Ended, Kept, Ready, Return, Submission, Submitted
+from workers.lifecycle import Attempt, Backlog, End, Ended, Kept, Ready, Return, Submission, Submitted, TooManyQueued
 
 _MOST_AT_ONCE = 200
 # How long after it was asked a submission is asked again.
 _PATIENCE_S = 3.0
+# How long those who submit wait for a queue that hangs, and for how long nobody waits for it after that: they are one
+# flush behind the other.
+_QUEUE_PATIENCE_S, _QUEUE_REST_S = 1.0, 1.0
 
 
 class Desk:
@@ -29,7 +34,8 @@ class Desk:
         self._ground = ground
         self._backlog = Backlog(ground.database, ground.settings.account_queued, time.monotonic)
         self._admissions = _coalescer(self._admit_all)
-        self._announcements = _coalescer(partial(lifecycle.announce, ground))
+        self._announcements = _coalescer(self._announce)
+        self._queue = Breaker("the queue", patience_s=_QUEUE_PATIENCE_S, rest_s=_QUEUE_REST_S, passing=road.AWAY)
         self._claims = _coalescer(self._claim_all)
         self._keeps = _coalescer(partial(lifecycle.keep, ground))
         self._returns = _coalescer(partial(lifecycle.give_back, ground))
@@ -75,17 +81,39 @@ class Desk:
         """Admit, and announce what is new whether or not its caller waits: one that has left has a job all the same."""
         until = min(asked_at for _, asked_at in asked) + _PATIENCE_S
         readies = [ready for ready, _ in asked]
-        readies = await _insist(lambda: self._backlog.within(readies), until)
+        answers = await self._admit(readies, until)
+        # Places that were taken for what was there before are there for others now.
+        again = [n for n, answer in enumerate(answers) if self._has_room_after_all(readies[n], answer)]
         try:
-            answers = await _insist(lambda: lifecycle.admit_ready(self._ground, readies), until)
-        except BaseException:
-            self._backlog.forget(readies)
-            raise
-        self._backlog.settle(readies, answers)
+            told = await self._admit([readies[n] for n in again], until)
+        except DatabaseUnavailable as error:
+            told = [error] * len(again)  # the others are answered all the same
+        for n, answer in zip(again, told, strict=True):
+            answers[n] = answer
         return [
             (answer, self._announcements.put(answer) if isinstance(answer, Submitted) and not answer.known else None)
             for answer in answers
         ]
+
+    async def _admit(self, readies: Sequence[Ready], until: float) -> list[Submitted | PulseError]:
+        if not readies:
+            return []
+        placed = await _insist(lambda: self._backlog.within(readies), until)
+        try:
+            answers = await _insist(lambda: lifecycle.admit_ready(self._ground, placed), until)
+        except BaseException:
+            self._backlog.forget(placed)
+            raise
+        self._backlog.settle(placed, answers)
+        return answers
+
+    def _has_room_after_all(self, ready: Ready, answer: Submitted | PulseError) -> bool:
+        return isinstance(answer, TooManyQueued) and self._backlog.has_room(ready)
+
+    async def _announce(self, admitted: Sequence[Submitted]) -> list[None]:
+        """Announce; what cannot be announced now the tender brings to the queue."""
+        told = await self._queue.ask(lambda: lifecycle.announce(self._ground, admitted))
+        return [None] * len(admitted) if told is None else told
 
     async def _claim_all(self, claims: Sequence[tuple[UUID, float]]) -> list[Attempt | LostLease | None]:
         """Claim what was asked for within a lease: the lease of an older one may be somebody else's by now.

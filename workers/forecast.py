@@ -6,6 +6,7 @@ from functools import partial
 from uuid import UUID
 
 from infra import redis as road
+from infra.breaker import Breaker
 from infra.coalesce import Coalescer
 from infra.ground import Ground
 from infra.models import Job
@@ -16,8 +17,8 @@ from workers.lifecycle import Admitted
 
 # How a pool stands is looked at so often at most, however many ask.
 _FRESH_S = 1.0
-# How long an answer waits for a Redis that hangs.
-_PATIENCE_S = 1.0
+# How long an answer waits for a Redis that hangs, and for how long none does after that.
+_PATIENCE_S, _REST_S = 1.0, 1.0
 _MOST_AT_ONCE = 200
 
 
@@ -28,6 +29,7 @@ class Forecasts:
         """Look at the queues of `ground`."""
         self._ground = ground
         self._seen: dict[str, tuple[float, Pace]] = {}
+        self._breaker = Breaker("forecasts", patience_s=_PATIENCE_S, rest_s=_REST_S, passing=road.AWAY)
         self._places = {
             pool: Coalescer[UUID, tuple[Place | None, Pace]](
                 partial(self._look, pool), most=_MOST_AT_ONCE, passing=(TimeoutError, *road.AWAY)
@@ -46,9 +48,14 @@ class Forecasts:
         return None if place is None else pace.outlook(place, job.kind, self._ground.settings.account_cap)
 
     async def _look(self, pool: str, job_ids: Sequence[UUID]) -> list[tuple[Place | None, Pace]]:
-        async with asyncio.timeout(_PATIENCE_S):
-            pace = await self._pace(pool)
-            return [(place, pace) for place in await self._ground.overseer.places(pool, job_ids)]
+        told = await self._breaker.ask(partial(self._look_up, pool, job_ids))
+        if told is None:
+            raise TimeoutError
+        return told
+
+    async def _look_up(self, pool: str, job_ids: Sequence[UUID]) -> list[tuple[Place | None, Pace]]:
+        pace = await self._pace(pool)
+        return [(place, pace) for place in await self._ground.overseer.places(pool, job_ids)]
 
     async def _pace(self, pool: str) -> Pace:
         now = asyncio.get_running_loop().time()

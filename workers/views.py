@@ -1,5 +1,6 @@
 """Jobs as those see them who ask often: what many ask at the same time is one statement, without the ORM."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -57,8 +58,8 @@ class Views:
 
     async def quota(self, account_id: UUID, meters: Sequence[str]) -> dict[str, Standing]:
         """Return how meters of an account stand; one whose period is not open is left out."""
-        asked = [(meter, self._standings.put((account_id, meter))) for meter in meters]
-        return {meter: standing for meter, told in asked if (standing := await told) is not None}
+        told = await asyncio.gather(*(self._standings.ask((account_id, meter)) for meter in meters))
+        return {meter: standing for meter, standing in zip(meters, told, strict=True) if standing is not None}
 
     async def _look(self, job_ids: Sequence[UUID]) -> list[Admitted | None]:
         rows = await self._ground.database.ask(_LOOK, {"ids": list(set(job_ids))})

@@ -62,7 +62,7 @@ async def submit(
         async with AsyncExitStack() as opening:  # whoever may not have another stream has no job either
             await opening.enter_async_context(request.app.state.streams.open(account.id))
             submitted = await desk.submit(submission)
-            return await _stream(request, front, submitted, forecasts, form, opening.pop_all())
+            return await _stream(request, front, submitted, forecasts, form, opening)
     submitted = await desk.submit(submission)
     if "prefer" in headers:
         wait_s = prefer.wait_s(headers.getall("prefer"), front.ground.settings.wait_s)
@@ -144,9 +144,13 @@ async def _stream(
     form: Form,
     opening: AsyncExitStack,
 ) -> ASGIApp:
-    """Return what the plain answer would say, as the first event, and then all that the job says."""
+    """Return what the plain answer would say, as the first event, and then all that the job says.
+
+    Only then the answer takes `opening` over: the stream of one that does not come about is open no more.
+    """
     told = answers.encode(await _told(request, submitted, forecasts))
     first = b"event: submitted\ndata: %s\n\n" % told if form == "sse" else b'{"type":"submitted",%s\n' % told[1:]
     hold, headers = events.hold_of(request), _place(submitted)
-    answered = events.stream(front.hub, hold, opening, submitted.job.id, START, form, first=first, headers=headers)
+    opened = opening.pop_all()
+    answered = events.stream(front.hub, hold, opened, submitted.job.id, START, form, first=first, headers=headers)
     return answered.to_asgi_response()

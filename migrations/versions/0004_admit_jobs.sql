@@ -121,6 +121,21 @@ BEGIN
              LEFT JOIN unique_jobs u ON u.account_id = n.account AND u.key = n.name;
     END IF;
 
+    -- What an answer that was lost had to tell: a threshold was crossed by the call at whose moment the balance says so.
+    IF cardinality(there) > 0 AND cardinality(meters) > 0 THEN
+        SELECT array_agg(c.job), array_agg(c.meter), array_agg(c.percent)
+        INTO crossing_jobs, crossing_meters, crossing_percents
+        FROM (
+            SELECT max(n.job) AS job, n.meter, m.percent
+            FROM unnest(need_jobs, need_meters) n(job, meter)
+                 JOIN holds h ON h.holder_id = ids[n.job] AND h.meter = meters[n.meter]
+                 JOIN balances b ON b.id = h.balance_id,
+                 LATERAL (VALUES (80, b.warned_at), (100, b.stopped_at)) m(percent, moment)
+            WHERE ids[n.job] = ANY(there) AND m.moment = h.created_at
+            GROUP BY n.meter, m.percent
+        ) c;
+    END IF;
+
     -- Who is answered how: those before one in the same call count for it.
     FOR job IN 1 .. many LOOP
         first := last + 1;
@@ -198,7 +213,8 @@ BEGIN
                     uniques, replays, fresh)
              g(id, account, sort, spec, labels, run_at, start_by, timeout_s, cancel_by, webhook, batch, unique_place,
                replay_place, is_fresh)
-        WHERE g.is_fresh;
+        WHERE g.is_fresh
+        ON CONFLICT (id) DO NOTHING; -- one without meters and names has locked nothing, and may be asked twice at once
         INSERT INTO holds (holder_id, meter, account_id, balance_id, units)
         SELECT ids[n.job], meters[n.meter], accounts[n.job], balances[n.meter], n.units
         FROM unnest(need_jobs, need_meters, need_units) n(job, meter, units) WHERE fresh[n.job];

@@ -30,6 +30,9 @@ from api import durations, prefer
         (["wait=soon, wait=10"], None),
         (["wait=\u0661"], None),
         (["(wait=10"], None),
+        (["wait=10 ; foo = bar ;  ; baz ,x"], 10),
+        # Tried in all the ways in which it can be parted, this one would take for ever.
+        (["a" + "; b   " * 1000 + '"', "wait=10"], 10),
         ([""], None),
         ([], None),
     ],

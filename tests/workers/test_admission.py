@@ -11,11 +11,13 @@ import msgspec
 import pytest
 from sqlalchemy import event, func, select, text, update
 
+from infra import ground as grounds
 from infra import ids, queue
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, Balance, Hold, IdempotencyKey, Job, LedgerEntry
+from infra.settings import Settings
 from quotas import accounts
 from quotas.ledger import QuotaExceeded
 from tests.support.books import assert_even, balance_of, grant
@@ -24,6 +26,7 @@ from tests.support.pairs import FIRST, SECOND, Pair, PairInput, pair, pairs
 from workers import control, desk, lifecycle
 from workers.chat.spec import Chat, ChatInput, Message
 from workers.desk import Desk
+from workers.forecast import Forecasts
 from workers.lifecycle import Backlog, End, Submission, Submitted
 
 
@@ -247,6 +250,51 @@ async def test_an_answer_that_was_lost_is_asked_for_again_and_nothing_is_held_tw
     await assert_even(ground)
 
 
+async def test_a_threshold_is_told_of_once_also_when_the_answer_that_told_of_it_was_lost(
+    ground: Ground, account: Account
+) -> None:
+    await grant(ground, 100, FIRST)
+    await Desk(ground).submit(pair(account, 70))
+    told = await asyncio.gather(*(Desk(losing(ground, 1)).submit(pair(account, 10)) for _ in range(3)))
+    crossed = [crossing.percent for each in told for crossing in each.crossings]
+    assert sorted(crossed) == [80, 100]
+    await grant(ground, 100, SECOND)
+    early = await Desk(losing(ground, 1)).submit(pair(account, 0, 60))
+    assert early.crossings == ()
+    lost = await asyncio.gather(
+        *map(Desk(losing(ground, 2)).submit, [pair(account, 0, units) for units in (15, 5, 20)])
+    )
+    assert [(it.meter, it.percent) for each in lost for it in each.crossings] == [(SECOND, 80), (SECOND, 100)]
+    events = [await ground.streams.read(each.job.id) for each in lost]
+    said = [msgspec.json.decode(line.data)["type"] for lines in events for line in lines]
+    assert sorted(said) == ["queued"] * 3 + ["warning"] * 2
+
+
+async def test_a_job_that_holds_nothing_and_has_no_name_is_admitted_once_by_those_who_ask_at_once(
+    ground: Ground, account: Account
+) -> None:
+    for _ in range(5):
+        free = Submission(account=account, request=Pair(input=PairInput(most={})))
+        told = await asyncio.gather(*(lifecycle.admit(ground, [free]) for _ in range(10)))
+        assert {outcome(answer) for (answer,) in told} == {"admitted"}
+    assert await count(ground, Job) == 5
+
+
+async def test_old_keys_are_forgotten_and_what_a_call_has_in_its_hands_keeps_nobody_waiting(
+    ground: Ground, account: Account
+) -> None:
+    await lifecycle.admit(ground, [asked(account, idempotency_key=f"k{n}") for n in range(4)])
+    old = update(IdempotencyKey).where(IdempotencyKey.key != "k3").values(expires_at=func.now())
+    async with ground.database.begin() as session:
+        await session.execute(old)
+    held = select(IdempotencyKey).where(IdempotencyKey.key == "k0").with_for_update()
+    async with ground.database.begin() as mine, asyncio.timeout(10):
+        await mine.execute(held)
+        async with ground.database.begin() as session:
+            await lifecycle.forget_keys(session)
+        assert await count(ground, IdempotencyKey) == 2
+
+
 async def test_a_database_that_stays_away_is_told_after_a_while(
     ground: Ground, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +442,35 @@ async def test_a_job_that_was_refused_takes_no_place(ground: Ground, account: Ac
     assert [each.refusal is None for each in readies] == [True] * 3 + [False] * 2
     backlog.settle(readies, [QuotaExceeded] * 5)
     assert [each.refusal is None for each in await backlog.within(ready(ground, account, 4))] == [True] * 3 + [False]
+
+
+async def test_repetitions_take_no_place_from_the_jobs_that_are_asked_for_beside_them(
+    ground: Ground, account: Account
+) -> None:
+    limited = msgspec.structs.replace(ground, settings=msgspec.structs.replace(ground.settings, account_queued=3))
+    at_desk = Desk(limited)
+    assert await outcomes(at_desk, [asked(account, idempotency_key="k0")]) == ["admitted"]
+    told = await outcomes(at_desk, [asked(account, idempotency_key=f"k{max(0, n - 4)}") for n in range(8)])
+    assert told == ["replayed"] * 5 + ["admitted", "admitted", "too_many_queued"]
+    assert await outcomes(at_desk, [asked(account)]) == ["too_many_queued"]
+    assert await count(ground, Job) == 3
+
+
+async def test_a_queue_that_hangs_is_waited_for_once_and_not_by_everybody_who_submits(
+    settings: Settings, ground: Ground, account: Account
+) -> None:
+    asked_for: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, writer: asked_for.append(writer), "127.0.0.1", 0) as hanging:
+        url = "redis://{}:{}".format(*hanging.sockets[0].getsockname())
+        try:
+            async with asyncio.timeout(10), grounds.opened(msgspec.structs.replace(settings, redis_url=url)) as deaf:
+                at_desk, forecasts = Desk(deaf), Forecasts(deaf)
+                made = [(await at_desk.submit(asked(account))).job for _ in range(10)]
+                assert {await forecasts.of(job) for job in made} == {None}
+        finally:
+            for writer in asked_for:
+                writer.close()
+    assert (len(asked_for), await count(ground, Job)) == (2, 10), "once for all submissions, once for all places"
 
 
 async def test_first_words_and_places_are_there_when_a_submission_is_answered(ground: Ground, account: Account) -> None:

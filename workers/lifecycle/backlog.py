@@ -71,6 +71,10 @@ class Backlog:
                 room.left += 1
                 room.trusted += 1
 
+    def has_room(self, ready: Ready) -> bool:
+        """Tell whether there is a place for one more job of that account."""
+        return self._rooms[ready.job.account_id].left > 0
+
     def forget(self, readies: Sequence[Ready]) -> None:
         """Count the accounts anew before their next jobs: what became of these is not known."""
         for ready in readies:

@@ -8,7 +8,7 @@ import hashlib
 from datetime import timedelta
 
 import msgspec
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.errors import PulseError
@@ -33,5 +33,8 @@ def fingerprint(route: str, request: object) -> bytes:
 
 
 async def forget_keys(session: AsyncSession) -> None:
-    """Delete the idempotency keys that are past their time."""
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= func.now()))
+    """Delete the idempotency keys that are past their time; what a call has in its hands is deleted by that."""
+    # Waiting for it could be in a circle: a call locks the rows of its keys in an order of its own.
+    old = select(IdempotencyKey.account_id, IdempotencyKey.key).where(IdempotencyKey.expires_at <= func.now())
+    mine = tuple_(IdempotencyKey.account_id, IdempotencyKey.key).in_(old.with_for_update(skip_locked=True))
+    await session.execute(delete(IdempotencyKey).where(mine))

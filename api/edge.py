@@ -15,6 +15,9 @@ _MOST_PARAMETERS = 32
 # A key, an idempotency key, what a browser adds: 2 KiB. The server itself takes no head of more than 64 KiB.
 _MOST_HEADER_BYTES = 16_384
 
+# What the server has read of a body before anybody asks for it.
+_MOST_READ_ANYWAY_BYTES = 4096
+
 type Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -65,17 +68,33 @@ class Edge:
         cast("dict[str, Any]", scope)[_TOLD] = told
 
         async def telling(message: Message) -> None:
-            if told and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *told.items()]
+            if message["type"] == "http.response.start":
+                if told:
+                    message["headers"] = [*message["headers"], *told.items()]
+                if message["status"] >= 400 and _may_be_unread(scope):
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         refusal = _refusal(scope)
         if refusal is None:
             await self._app(scope, receive, telling)
         else:
-            request: Request[Any, Any, Any] = Request(scope, receive, send)
+            request: Request[Any, Any, Any] = Request(scope, receive, telling)
             response = problems.respond(request, refusal)
-            await response.to_asgi_response(None, request)(scope, receive, send)
+            await response.to_asgi_response(None, request)(scope, receive, telling)
+
+
+def _may_be_unread(scope: HTTPScope) -> bool:
+    """Tell whether a refusal may come before the end of the request.
+
+    The server closes such a connection, and a client that is not told sends its next request into it.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return not value.isdigit() or int(value) > _MOST_READ_ANYWAY_BYTES
+        if name == b"transfer-encoding":
+            return True
+    return False
 
 
 def _refusal(scope: HTTPScope) -> PulseError | None:

@@ -25,7 +25,7 @@ from infra.frames import Form
 from infra.ground import Ground
 from infra.hub import Hub
 from infra.models import Account
-from infra.streams import START, Event, EventId, Subject
+from infra.streams import START, Event, EventId, InvalidEventId, Subject
 from quotas.limits import OpenStreams
 from workers import kinds
 from workers.jobs import Owners
@@ -38,6 +38,7 @@ _HEADERS = [
     # nginx and its kin would gather the events otherwise.
     (b"x-accel-buffering", b"no"),
 ]
+_MOST_ATTEMPTS = 1_000_000
 _FORMS: tuple[Form, ...] = ("sse", "ndjson")
 
 
@@ -58,7 +59,7 @@ class InvalidBatchId(PulseError):
 def _ranges(request: Request[Any, Any, Any]) -> dict[str, float]:
     """Return how much each media range of `Accept` is wanted (RFC 9110, 12.5.1)."""
     wanted: dict[str, float] = {}
-    for choice in request.headers.get("accept", "").split(","):
+    for choice in ",".join(request.headers.getall("accept", [])).split(","):
         name, *parameters = (part.strip().lower() for part in choice.split(";"))
         weights = [each.removeprefix("q=") for each in parameters if each.startswith("q=")]
         try:
@@ -70,11 +71,14 @@ def _ranges(request: Request[Any, Any, Any]) -> dict[str, float]:
 
 
 def form_of(request: Request[Any, Any, Any]) -> Form | None:
-    """Return the form of a stream that `Accept` names, the one it wants more; None where it names neither."""
+    """Return the form of a stream that `Accept` names, the one it wants more.
+
+    None where it names neither, or wants a plain answer more.
+    """
     wanted = _ranges(request)
     weights = {form: wanted.get(frames.MEDIA_TYPES[form], 0.0) for form in _FORMS}
     best = max(_FORMS, key=lambda form: weights[form])
-    return best if weights[best] > 0 else None
+    return best if weights[best] > 0 and weights[best] >= wanted.get("application/json", 0.0) else None
 
 
 def _form(request: Request[Any, Any, Any]) -> Form:
@@ -144,12 +148,11 @@ def _answer(
     )
 
 
-def _asked(request: Request[Any, Any, Any], after: str | None) -> EventId | None:
-    """Return after which event to begin, where the request names one; raises `InvalidEventId`."""
+def _asked(request: Request[Any, Any, Any], after: str | None) -> tuple[EventId, str] | None:
+    """Return after which event to begin and which field says so, where one does; raises `InvalidEventId`."""
     last_seen = request.headers.get("last-event-id")
-    if last_seen:
-        return EventId.parse(last_seen, field="Last-Event-ID")
-    return EventId.parse(after, field="after") if after else None
+    text, field = (last_seen, "Last-Event-ID") if last_seen else (after, "after")
+    return (EventId.parse(text, field=field), field) if text else None
 
 
 @get("/jobs/{id:str}/events", rate="stream", media_type="text/event-stream", summary="Follow a job")
@@ -169,7 +172,9 @@ async def follow_job(
     Leaving is not cancelling: the job goes on, and its events can be had again from any id. With
     `Accept: application/x-ndjson` each event is a line of JSON, its id added.
     """
-    form, start = _form(request), _asked(request, after) or START
+    form, (start, field) = _form(request), _asked(request, after) or (START, "")
+    if start.attempt > _MOST_ATTEMPTS:  # an account's: its events have times in their ids
+        raise InvalidEventId(field=field)
     wanted = job_id(id)
     await owners.check(account.id, wanted)
     return stream(hub, hold_of(request), streams.open(account.id), wanted, start, form)
@@ -195,18 +200,18 @@ async def follow_account(
 ) -> Response[bytes]:
     """Send how all jobs of the account fare: their states, progress, artifacts and warnings, but no text.
 
-    It never ends by itself. Without an id it begins with what comes from now on. Where events after the id asked for
-    are not kept any more, the first one is `missed`: list the jobs, and go on from here.
+    It never ends by itself. Without an id it begins with what comes from now on, and tells at once after which id that
+    is. Where events are not kept any more, `missed` stands in their place: list the jobs, and go on from there.
     """
     form, wants = _form(request), _wants(kind, in_batch)
-    asked = START if after == "0" and not request.headers.get("last-event-id") else _asked(request, after)
+    named = (START, "") if after == "0" and not request.headers.get("last-event-id") else _asked(request, after)
+    asked = named[0] if named else None
     subject, first, start = speech.account(account.id), b"", asked
     if asked != START:
-        oldest, newest = await ground.streams.bounds(subject)
-        if asked is None:
+        newest = await ground.streams.newest(subject)
+        if asked is None or asked > newest:  # ahead: Redis has lost its events, or its clock was another
+            first = (frames.MISSED[form] if asked else b"") + frames.passed(form, newest)
             start = newest
-        elif newest == START or oldest > asked:
-            first = frames.MISSED[form]
     viewer, opening = Viewer(hub, start or START, form, wants), streams.open(account.id)
     return _answer(viewer, subject, form, hold_of(request), opening, first=first)
 
@@ -224,7 +229,10 @@ def _wants(kind: list[str] | None, batch: str | None) -> Callable[[Event], bool]
         raise InvalidBatchId(field="batch") from None
     if not wanted and batch is None:
         return None
-    return lambda event: (not wanted or event.kind in wanted) and (batch is None or event.batch == batch)
+    # What is nobody's is about the stream itself.
+    return lambda event: (
+        not event.whose or ((not wanted or event.kind in wanted) and (batch is None or event.batch == batch))
+    )
 
 
 def router() -> Router:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from litestar import Litestar, Request
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import Dependencies
@@ -56,15 +57,20 @@ async def account(request: Request[Any, Any, Any]) -> Account:
     return caller.account
 
 
+async def bearer(connection: ASGIConnection[Any, Any, Any, Any], _handler: object) -> None:
+    """Guard a route that needs no key: raises 429 where too much comes from one address."""
+    state = connection.app.state
+    limits: Limits = state.limits
+    _heed(connection, await limits.admit_bearer(address_of(connection.scope, state.ground.settings.proxies)))
+
+
 async def _look_up(
     request: Request[Any, Any, Any], key: str, credentials: Credentials, limits: Limits, address: str
 ) -> Caller:
-    if not credentials.knows(key):
-        suspected = await limits.suspect(address)
-        if suspected.refused is not None:
-            _heed(request, suspected)
+    # Others may be behind the same address: a key that is good passes, however many were wrong.
+    doubted = not credentials.knows(key) and (await limits.suspect(address)).refused is not None
     try:
-        return await credentials.identify(key)
+        return await credentials.identify(key, doubted=doubted)
     except (InvalidApiKey, RevokedApiKey):
         _heed(request, await limits.blame(address))
         raise
@@ -75,7 +81,7 @@ def _kind(request: Request[Any, Any, Any]) -> Kind | None:
     return kind or ("read" if request.method in _LOOKING else None)
 
 
-def _heed(request: Request[Any, Any, Any], verdict: Verdict) -> None:
+def _heed(request: ASGIConnection[Any, Any, Any, Any], verdict: Verdict) -> None:
     edge.tell(request.scope, verdict.headers)
     if verdict.refused is not None:
         raise verdict.refused

@@ -47,16 +47,20 @@ class Opened:
         """Ask whether the account may have another stream; what this raises is answered as any other refusal."""
         await self._opening.__aenter__()
 
+    async def close(self) -> None:
+        """Let go of a stream that is not served."""
+        await self._opening.__aexit__(None, None, None)
+
     async def serve(self, told: Iterable[tuple[bytes, bytes]], receive: Receive, send: Send) -> None:
         """Send the stream until it ends, with the headers that were `told` on the way to it."""
-        opening, first = self._opening, self._first
+        first = self._first
         try:
             headers = [*self._headers, *told]
             start: Any = {"type": "http.response.start", "status": self._status, "headers": headers}
             await send(start)
             await self._viewer.run(self._subject, first, self._hold, receive, send)
         finally:
-            await opening.__aexit__(None, None, None)
+            await self.close()
 
 
 class _Handing(ASGIResponse):
@@ -98,7 +102,12 @@ class Studio(Litestar):
         send: Send | LifeSpanSend,
     ) -> None:
         """Serve one request, or the process's lifespan."""
-        await super().__call__(scope, receive, send)
+        try:
+            await super().__call__(scope, receive, send)
+        except BaseException:
+            if (opened := cast("dict[str, Any]", scope).pop(_HANDED, None)) is not None:
+                await opened.close()
+            raise
         opened = cast("dict[str, Any]", scope).pop(_HANDED, None)
         if opened is not None:
             told = edge.told(scope)

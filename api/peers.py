@@ -3,13 +3,13 @@
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from litestar.types import HTTPScope
+from litestar.types import Scope
 
 _FORWARDED = b"x-forwarded-for"
 _IPV6_PREFIX = 64  # what one subscriber is given, and may take any address of
 
 
-def address_of(scope: HTTPScope, proxies: int) -> str:
+def address_of(scope: Scope, proxies: int) -> str:
     """Return the client's address (IPv6: its /64) as the outermost of `proxies` trusted proxies saw it.
 
     Each proxy appends to `X-Forwarded-For` whom it heard; what stands further left was sent by the client itself. An

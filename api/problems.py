@@ -3,12 +3,15 @@
 `Accept-Language` chooses between Arabic and English; a caller that names neither, usually a program, gets English.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.types import Method
 from msgspec import Struct
 
 from api.answer import Answer
@@ -16,6 +19,7 @@ from infra.errors import PulseError
 from infra.models import Document
 from infra.redis import AWAY, RedisUnavailable
 
+_METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 log = structlog.stdlib.get_logger()
 MEDIA_TYPE = "application/problem+json"
 # A caller may come back soon: these pass by themselves. An error that knows better says so (`retry_after_s`).
@@ -116,7 +120,9 @@ def on_refusal(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         case 404:
             return respond(request, NoSuchRoute())
         case 405:
-            return respond(request, MethodNotAllowed())
+            response = respond(request, MethodNotAllowed())
+            response.headers["Allow"] = ", ".join(_allowed(request))
+            return response
         case 413:
             limit = request.route_handler.resolve_request_max_body_size()
             return respond(request, BodyTooLarge(limit_bytes=limit))
@@ -124,6 +130,15 @@ def on_refusal(request: Request[Any, Any, Any], error: HTTPException) -> Respons
             return respond(request, BadRequest())
         case _:
             return on_bug(request, error)
+
+
+def _allowed(request: Request[Any, Any, Any]) -> Iterator[Method]:
+    """Yield the methods that the address of a request does take."""
+    path = request.scope["path"].rstrip("/") or "/"
+    for method in _METHODS:
+        with suppress(HTTPException):
+            request.app.asgi_router.handle_routing(path=path, method=method)
+            yield method
 
 
 def on_no_file(request: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:

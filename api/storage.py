@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from api import departure, multipart, problems, ranges
+from api import departure, given, multipart, problems, ranges
 from api.ranges import Part, RangeNotSatisfiable
 from infra.errors import PulseError
 from infra.storage import ObjectNotFound, StorageUnavailable, UploadReplayed
@@ -149,6 +149,7 @@ def router() -> Router:
     return Router(
         "/storage",
         route_handlers=[upload, download],
+        guards=[given.bearer],
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
             "awaited": Provide(_awaited, sync_to_thread=False),

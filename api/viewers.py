@@ -22,6 +22,8 @@ log = structlog.stdlib.get_logger()
 
 # How long a viewer that is being sent something may take for it, once it is to end.
 _GRACE_S = 0.2
+# One that has taken nothing for so long is let go, and comes back after its last event if it is still there.
+_STALLED_S = 60.0
 _TERMINAL = frozenset(name.encode() for name in events.TERMINAL)
 
 #: Calls back when the credentials that a viewer came with are not valid any more; what it returns lets go of that.
@@ -40,6 +42,7 @@ class Viewer:
         "_hub",
         "_passed",
         "_send",
+        "_sending",
         "_task",
         "_topic",
         "_wants",
@@ -54,7 +57,7 @@ class Viewer:
         self._hub = hub
         self._form: Form = form
         self._wants = wants
-        self._again = self._ending = self._finished = self._passed = False
+        self._again = self._ending = self._finished = self._passed = self._sending = False
         self._delivery: asyncio.Task[None] | None = None
 
     async def run(self, subject: Subject, first: bytes, hold: Hold, receive: Receive, send: Send) -> None:
@@ -87,8 +90,12 @@ class Viewer:
             self._start(self._deliver())
 
     def beat(self) -> None:
-        """Break the silence."""
-        if self._delivery is None and not self._finished:
+        """Break the silence, or let a client go that takes nothing."""
+        if self._sending:
+            if asyncio.get_running_loop().time() - self.quiet_since > _STALLED_S:
+                self._ending = True
+                self._cut()
+        elif self._delivery is None and not self._finished:
             self._start(self._break_silence())
 
     def end(self) -> None:
@@ -166,5 +173,6 @@ class Viewer:
 
     async def _body(self, body: bytes, *, more: bool = True) -> None:
         self.quiet_since = asyncio.get_running_loop().time()
-        self._finished = not more
+        self._finished, self._sending = not more, True
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        self._sending = False

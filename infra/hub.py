@@ -149,6 +149,8 @@ class Hub:
         except road.AWAY:
             topic.retry = True
             page = []
+        if len(page) == 1 and topic.subject.whole and page[0].event.whose == b"":  # nothing is kept but here
+            return [page[0].renumbered(max(page[0].id, topic.floor))]
         if not page and topic.whole:
             return topic.told(after)
         if not page and topic.tale is not None:  # the job is over, and what it said before is not in the stream
@@ -237,15 +239,22 @@ class Hub:
                     topic.reading, topic.heard, topic.retry = False, [], True
                 continue
             for topic, (events, is_full) in zip(topics, pages, strict=True):
-                self._fill(topic, events, is_full=is_full)
+                try:
+                    self._fill(topic, events, is_full=is_full)
+                except Exception:
+                    log.exception("a stream could not be understood", stream=topic.subject.name)
+                    topic.reading, topic.heard, topic.retry = False, [], True
 
     def _fill(self, topic: Topic, events: Sequence[Event], *, is_full: bool) -> None:
-        is_first = topic.last is None
+        name, is_first = topic.subject.name, topic.last is None
+        if self._topics.get(name) is not topic:  # forgotten meanwhile, and another may be read under its name
+            return
         heard, topic.heard = topic.heard, []
         new = topic.add(events)
-        if is_full:
+        # Where it is to be read again already, what was heard may come after a gap that only that reading fills.
+        if is_full or name in self._unread:
             topic.heard = heard
-            self._unread[topic.subject.name] = topic
+            self._unread[name] = topic
         else:
             topic.reading, topic.fresh = False, topic.subscribed
             new += topic.add(heard)

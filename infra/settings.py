@@ -100,7 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate_sign_in: Annotated[str, _text("Tries to sign in from one address in seconds.")] = "20/60"
     rate_auth: Annotated[
         str,
-        _text("Wrong API keys from one address in seconds; then keys that are new to the process are not looked up."),
+        _text("Wrong API keys from one address in seconds; more are answered 429, and good ones pass all the same."),
     ] = "60/60"
     account_events: Annotated[
         int, Meta(ge=100, description="Events that an account's own stream keeps; the oldest leave first.")

@@ -66,6 +66,7 @@ class EventId(Struct, frozen=True, order=True):
 
 #: Before the first event of any job, and before the oldest one of an account.
 START = EventId(0, 0)
+_MISSED = b'{"type":"missed"}'
 
 
 class Event(Struct, frozen=True):
@@ -221,25 +222,40 @@ class Streams:
     async def pages(self, wanted: Sequence[tuple[Subject, EventId]], *, entries: int) -> list[tuple[list[Event], bool]]:
         """Return of each subject the events of at most so many entries after an id, and whether that was a full page.
 
-        All are asked for in one round trip.
+        All are asked for in one round trip. Where an account's stream does not keep all that came after the id, the
+        first event says so: it is `missed`, and nobody's.
         """
-        async with self._redis.pipeline(transaction=False) as pipe:
+        # An account's oldest entry has to be of the moment at which the page is read: meanwhile it could go.
+        async with self._redis.pipeline(transaction=any(subject.whole for subject, _ in wanted)) as pipe:
             for subject, after in wanted:
                 pipe.xrange(subject.name, min=f"({after}", max="+", count=entries)
-            found: list[Any] = await pipe.execute()
-        return [
-            (_after(subject, after, page), len(page) == entries)
-            for (subject, after), page in zip(wanted, found, strict=True)
-        ]
+                if subject.whole:
+                    pipe.xrange(subject.name, count=1)
+            found = iter(await pipe.execute())
+        pages: list[tuple[list[Event], bool]] = []
+        for subject, after in wanted:
+            page = next(found)
+            events = _after(subject, after, page)
+            if subject.whole:
+                events = _lost(after, next(found)) + events
+            pages.append((events, len(page) == entries))
+        return pages
 
-    async def bounds(self, subject: Subject) -> tuple[EventId, EventId]:
-        """Return the ids of the oldest and of the newest entry that is kept; both are `START` without a stream."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xrange(subject.name, count=1)
-            pipe.xrevrange(subject.name, count=1)
-            found: list[Any] = await pipe.execute()
-        first, last = (EventId(*map(int, page[0][0].split(b"-"))) if page else START for page in found)
-        return first, last
+    async def newest(self, subject: Subject) -> EventId:
+        """Return the id of the newest entry; `START` without a stream."""
+        return _id_of(await self._redis.xrevrange(subject.name, count=1))
+
+
+def _id_of(page: Sequence[tuple[bytes, Any]]) -> EventId:
+    return EventId(*map(int, page[0][0].split(b"-"))) if page else START
+
+
+def _lost(after: EventId, oldest: Sequence[tuple[bytes, Any]]) -> list[Event]:
+    """Return what tells that events after an id are not kept, under the id that the next one would have at least."""
+    following = EventId(after.attempt, after.n + 1)
+    if after == START or (oldest and _id_of(oldest) <= following):
+        return []
+    return [Event(following, _MISSED)]
 
 
 def _after(subject: Subject, after: EventId, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Event]:

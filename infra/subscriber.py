@@ -17,6 +17,8 @@ _LONGEST_WAIT_S = 2.0
 # A connection on which nothing was heard for so long is asked whether it lives, and given up after as long again.
 _PING_EVERY_S = 5.0
 _MOST_AT_ONCE = 1000
+# A connection that broke sooner is no success: to subscribe to everything again and again costs both ends a lot.
+_STEADY_S = 5.0
 
 
 class Listener(Protocol):
@@ -69,23 +71,23 @@ class Subscriber:
 
     async def run(self) -> None:
         """Listen, for ever."""
-        failures = 0
+        failures, clock = 0, asyncio.get_running_loop().time
         while True:
+            began = clock()
             connection = cast("AbstractConnection", self._redis.connection_pool.make_connection())
             connection.socket_timeout = None  # silence is no failure here; whether it lives is asked by `_speak`
             try:
                 await connection.connect()
-                failures = 0
                 await self._serve(connection)
             except* road.AWAY:
-                failures += 1
+                pass
             except* Exception:
-                failures += 1
                 log.exception("the subscriber's connection failed")
             finally:
                 self.connected = False
                 await connection.disconnect(nowait=True)
                 self._listener.on_deaf()
+            failures = 1 if clock() - began > _STEADY_S else failures + 1
             await asyncio.sleep(backoff.wait_s(failures, base_s=0.05, most_s=_LONGEST_WAIT_S))
 
     async def _serve(self, connection: AbstractConnection) -> None:

@@ -138,6 +138,8 @@ _UNKNOWN_S = 10.0
 # Some 1 KiB each. A flood of wrong keys crowds out only other wrong ones.
 _MOST_KNOWN, _MOST_UNKNOWN = 20_000, 20_000
 _MOST_AT_ONCE = 1000
+# Guesses that come in floods are looked up beside all others, and so many at a time, on one connection.
+_MOST_DOUBTED = 100
 
 _LOOK_UP = text("""
 SELECT api_keys.hash, api_keys.id,
@@ -168,14 +170,16 @@ class Credentials:
         self._known: dict[bytes, _Found] = {}
         self._unknown: dict[bytes, float] = {}
         self._held: defaultdict[bytes, dict[object, Callable[[], None]]] = defaultdict(dict)
+        self._held_marks: dict[bytes, bytes] = {}
         self._looking = Coalescer(self._look_up, most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
+        self._doubting = Coalescer(self._look_up, most=_MOST_DOUBTED, passing=(DatabaseUnavailable,))
 
     async def account_of(self, key: str) -> Account:
         """Return the account that `key` speaks for; raises as `identify` does."""
         return (await self.identify(key)).account
 
-    async def identify(self, key: str) -> Caller:
-        """Return whom `key` speaks for.
+    async def identify(self, key: str, *, doubted: bool = False) -> Caller:
+        """Return whom `key` speaks for; `doubted` ones are looked up apart, so that a flood of them delays no other.
 
         Raises `InvalidApiKey`, `RevokedApiKey`, `AccountClosed` or `DatabaseUnavailable`.
         """
@@ -187,7 +191,7 @@ class Credentials:
         elif self._unknown.get(mark, 0.0) > now or (found is None and _is_mistyped(key)):
             raise InvalidApiKey
         else:
-            told = await self._looking.ask((mark, _hash(self._settings, key)))
+            told = await (self._doubting if doubted else self._looking).ask((mark, _hash(self._settings, key)))
         if isinstance(told, Caller):
             return told
         raise told
@@ -211,13 +215,14 @@ class Credentials:
         """
         digest, token = _hash(self._settings, key), object()
         self._held[digest][token] = on_end
+        self._held_marks.setdefault(digest, self._mark(key))
 
         def release() -> None:
             holders = self._held.get(digest)
             if holders is not None:
                 holders.pop(token, None)
                 if not holders:
-                    del self._held[digest]
+                    del self._held[digest], self._held_marks[digest]
 
         return release
 
@@ -236,6 +241,8 @@ class Credentials:
         """Look at the held keys now, and end those that are not valid any more."""
         for hashes in itertools.batched(list(self._held), _MOST_AT_ONCE):
             for (digest,) in await self._database.ask(_OVER, {"hashes": list(hashes)}):
+                # Whose stream ended for it is not to find it still believed.
+                self._known.pop(self._held_marks.pop(digest, b""), None)
                 for on_end in self._held.pop(digest, {}).values():
                     _end(on_end)
 

@@ -20,7 +20,7 @@ for _, request in ipairs(requests) do
         local key = ARGV[1] .. request[i]
         if not known[key] then
             keys[#keys + 1] = key
-            known[key] = true
+            known[key] = rates[request[i - 1]]
         end
     end
 end
@@ -28,7 +28,12 @@ local arrival, moved = {}, {}
 for first = 1, #keys, 1000 do
     local some = { unpack(keys, first, math.min(first + 999, #keys)) }
     for i, told in ipairs(redis.call('MGET', unpack(some))) do
-        arrival[some[i]] = math.max(tonumber(told or 0), now)
+        local each, most = unpack(known[some[i]])
+        -- Nothing that passed is further ahead than the burst: what is comes from a clock that was set back, or from
+        -- another rate.
+        local kept, furthest = tonumber(told or 0), now + each * most
+        arrival[some[i]] = math.min(math.max(kept, now), furthest)
+        if kept > furthest then moved[some[i]] = true end
     end
 end
 

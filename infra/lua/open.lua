@@ -18,7 +18,9 @@ for i, said in ipairs(accounts) do
     for j = 1, #told, 2 do
         if told[j] ~= process then
             local count, expires = string.match(told[j + 1], '^(%d+):(%d+)$')
-            if tonumber(expires) > now then others = others + count else gone[#gone + 1] = told[j] end
+            expires = tonumber(expires)
+            -- Further ahead than anybody says, it comes from a clock that was set back.
+            if expires > now and expires <= now + keep then others = others + count else gone[#gone + 1] = told[j] end
         end
     end
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end

@@ -110,6 +110,7 @@ class Limits:
             "sign_in": _Family(rates, ("ip", "sign_in")),
         }
         self._wrong = _Family(rates, ("auth",))
+        self._bearer = _Family(rates, ("ip",))
         script: Any = redis.register_script(_SCRIPT)  # redis-py types it as both its clients at once
         self._script = script
         self._breaker = Breaker("rate limits", patience_s=_PATIENCE_S, rest_s=_REST_S, passing=road.AWAY)
@@ -142,21 +143,25 @@ class Limits:
             raise LimitsUnavailable
         return family.unknown() if answer is None else family.verdict(answer)
 
+    async def admit_bearer(self, address: str) -> Verdict:
+        """Count a request by somebody who needs no key: a link or a form that was signed is what lets them in."""
+        return await self._ask_one(self._bearer, "ip", 1, address)
+
     async def suspect(self, address: str) -> Verdict:
-        """Tell whether a key that is new may be looked up, or too many from its address were wrong."""
-        return await self._ask_wrong(0, address)
+        """Tell whether too many keys from an address were wrong."""
+        return await self._ask_one(self._wrong, "auth", 0, address)
 
     async def blame(self, address: str) -> Verdict:
         """Count a wrong key."""
-        return await self._ask_wrong(1, address)
+        return await self._ask_one(self._wrong, "auth", 1, address)
 
-    async def _ask_wrong(self, cost: int, address: str) -> Verdict:
-        if not self._wrong:
+    async def _ask_one(self, family: _Family, scope: str, cost: int, address: str) -> Verdict:
+        if not family:
             return Verdict(None, ())
         row: _Row = [cost]
-        self._add(row, "auth", address)
+        self._add(row, scope, address)
         answer = await self._asking.ask(row)
-        return self._wrong.unknown() if answer is None else self._wrong.verdict(answer)
+        return family.unknown() if answer is None else family.verdict(answer)
 
     def _add(self, row: _Row, scope: str, name: str) -> None:
         place = self._places.get(scope)

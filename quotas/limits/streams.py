@@ -1,19 +1,20 @@
 """How many streams an account has open, over all processes: what one process holds open it says to Redis and renews.
 
-A process that dies leaves its streams counted for a minute at most. While Redis is away, each process still holds the
-limit for itself.
+A process that dies leaves its streams counted for ten seconds at most. While Redis is away, each process still holds
+the limit for itself.
 """
 
 import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 
 from infra import ids
@@ -23,9 +24,14 @@ from infra.coalesce import Coalescer
 from infra.errors import PulseError
 from infra.settings import Settings
 
+log = structlog.stdlib.get_logger()
+
 _PREFIX = "pulse:open:"
 _SCRIPT = (Path(__file__).parents[2] / "infra" / "lua" / "open.lua").read_text(encoding="utf-8")
-_RENEW_S, _KEEP_S = 20.0, 60.0
+# Whoever followed through a process that died comes back at once, and is not to be counted twice for long.
+_RENEW_S, _KEEP_S = 3.0, 10.0
+# How long a process that goes down waits for streams that are ending.
+_CLOSING_S = 2.0
 _MOST_AT_ONCE = 500
 _PATIENCE_S, _REST_S = 0.25, 1.0
 
@@ -54,6 +60,9 @@ class OpenStreams:
         #: One call after the other, so that what is said last is what holds.
         self._words = Coalescer(self._say_all, most=_MOST_AT_ONCE)
         self._last: asyncio.Future[bool] | None = None
+        self._none = asyncio.Event()
+        self._none.set()
+        self._closed = False
 
     @asynccontextmanager
     async def open(self, account_id: UUID) -> AsyncGenerator[None]:
@@ -73,11 +82,19 @@ class OpenStreams:
         finally:
             self._end(account)
 
+    @property
+    def held(self) -> int:
+        """How many streams this process has open."""
+        return self._open.total()
+
     async def run(self) -> None:
         """Say again and again what is open, for ever: what is not said counts no longer."""
         while True:
             await asyncio.sleep(_RENEW_S)
-            await self.renew()
+            try:
+                await self.renew()
+            except Exception:
+                log.exception("what is open could not be said")
 
     async def renew(self) -> None:
         """Say what is open."""
@@ -85,7 +102,11 @@ class OpenStreams:
             await asyncio.gather(*(self._say((account, False)) for account in some))
 
     async def close(self) -> None:
-        """Return when all that was said has been heard; call it when no stream is open any more."""
+        """Return when all streams have ended, which are given a moment, and that has been heard; say nothing then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_S):
+                await self._none.wait()
+        self._closed = True
         if self._last is not None:
             await self._last
 
@@ -93,11 +114,22 @@ class OpenStreams:
         self._open[account] -= 1
         if self._open[account] <= 0:
             del self._open[account]
+        self._note()
         self._say((account, False))
 
     def _say(self, word: _Word) -> asyncio.Future[bool]:
+        if self._closed:
+            told = asyncio.get_running_loop().create_future()
+            told.set_result(False)
+            return told
         self._last = self._words.put(word)
         return self._last
+
+    def _note(self) -> None:
+        if self._open:
+            self._none.clear()
+        else:
+            self._none.set()
 
     async def _say_all(self, words: Sequence[_Word]) -> list[bool]:
         """Say how many streams the accounts of `words` have open here, and open what is asked for as far as it may."""
@@ -108,6 +140,7 @@ class OpenStreams:
         for account, many in granted.items():
             if many:
                 self._open[account] += many
+        self._note()
         answers: list[bool] = []
         for account, more in words:
             answers.append(more and granted[account] > 0)

@@ -9,12 +9,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from infra import ids
+from infra import ids, streams
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
 from infra.streams import Line, Source
 from tests.support.chats import Client, submit
+from tests.support.line import until
 from tests.support.speech import said, source
 from tests.support.work import working
 
@@ -134,17 +135,66 @@ async def test_whoever_comes_back_too_late_is_told_that_something_is_missing(
     client: Client, ground: Ground, account: Account
 ) -> None:
     await speak(ground, speaker(account), "first")
-    async with following(client, after="0") as before:
-        await before.until(1)
+    before = str(await ground.streams.newest(streams.account(account.id)))
     await speak(ground, speaker(account), *["progress"] * 400)
-    async with following(client, after=before.ids[0]) as late:
+    async with following(client, after=before, kind="scan") as late:
+        await late.until(1)
+        assert late.events[0] == {"type": "missed"}, "whatever is chosen"
+    async with following(client, after=before) as late:
         await late.until(2)
         assert late.types[:2] == ["missed", "progress"]
-        assert late.events[0] == {"type": "missed"}
     await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
-    async with following(client, after=before.ids[0]) as lost:
+    async with following(client, after=before) as lost:
         await lost.until(1)
         assert lost.types[0] == "missed"
+        await speak(ground, speaker(account), "first")
+        await lost.until(2)
+        assert lost.types[1:] == ["first"]
+    async with following(client, after=lost.ids[-1]) as again:
+        await speak(ground, speaker(account), "second")
+        await again.until(1)
+        assert again.types == ["second"], "nothing is missed, and no alarm is given"
+
+
+async def test_whoever_is_left_before_the_first_event_comes_back_to_it(
+    client: Client, ground: Ground, account: Account
+) -> None:
+    for types in ([], ["first"]):
+        if types:
+            await speak(ground, speaker(account), *types)
+        async with following(client) as left:
+            await until(lambda told=left: bool(told.ids))
+        assert left.events == []
+        await speak(ground, speaker(account), "second", "third")
+        async with following(client, after=left.ids[-1]) as back:
+            await back.until(2)
+            assert back.types == ["second", "third"]
+
+
+async def test_an_id_that_is_ahead_of_all_events_is_told_and_does_not_hide_the_next_ones(
+    client: Client, ground: Ground, account: Account
+) -> None:
+    await speak(ground, speaker(account), "first")
+    async with following(client, after="99999999999999-0") as ahead:
+        await ahead.until(1)
+        await speak(ground, speaker(account), "second")
+        await ahead.until(2)
+    assert ahead.types == ["missed", "second"]
+
+
+async def test_what_redis_lost_while_it_was_away_is_told_to_whoever_follows(
+    client: Client, ground: Ground, account: Account
+) -> None:
+    await speak(ground, speaker(account), "first")
+    async with following(client, after="0") as told:
+        await told.until(1)
+        await ground.redis.flushall()  # pyright: ignore[reportUnknownMemberType]
+        await ground.redis.client_kill_filter(_type="pubsub")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+        await told.until(2)
+        await speak(ground, speaker(account), "second")
+        await told.until(3)
+    assert told.types == ["first", "missed", "second"]
+    assert told.ids == sorted(set(told.ids))
 
 
 async def test_ndjson_is_the_same_with_empty_lines_for_silence(

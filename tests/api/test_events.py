@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from litestar import Litestar, Response, get
 
+from api import viewers
 from api.events import stream
 from api.handover import Studio
 from infra import ids
@@ -147,6 +148,7 @@ async def test_what_cannot_be_followed_is_refused_as_ever(client: Client, langua
         (f"/v1/jobs/{ids.new()}/events", 404, "job_not_found"),
         ("/v1/jobs/nonsense/events", 404, "job_not_found"),
         (f"/v1/jobs/{ids.new()}/events?after=x", 400, "invalid_event_id"),
+        (f"/v1/jobs/{ids.new()}/events?after=1764137105000-0", 400, "invalid_event_id"),
         ("/v1/events?after=x", 400, "invalid_event_id"),
         ("/v1/events?kind=chat,opera", 400, "unknown_kind"),
         ("/v1/events?batch=x", 400, "invalid_batch_id"),
@@ -156,6 +158,9 @@ async def test_what_cannot_be_followed_is_refused_as_ever(client: Client, langua
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["content-language"] == language
     assert (await client.get("/v1/events", headers={"Authorization": "Bearer pulse_x"})).status_code == 401
+    for method in ("HEAD", "POST"):
+        answer = await client.request(method, "/v1/events/")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
 
 
 async def test_a_process_that_goes_down_ends_every_stream_properly(client: Client, app: Litestar) -> None:
@@ -210,6 +215,27 @@ async def test_a_viewer_whose_credentials_end_is_ended_and_let_go_of(ground: Gro
             assert answer.text == "retry: 1000\n\nfirst\n\n"
             await until_true(lambda: len(counted) == 3)
     assert counted == ["opened", "released", "closed"]
+
+
+async def test_a_viewer_that_takes_nothing_for_long_is_let_go(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "_STALLED_S", 0.5)
+    job, ended = source(), list[str]()
+    big = Line(b'{"type":"word","text":"%s"}' % (b"x" * 200_000), shared=False)
+    async with listening(hub_of(ground, heartbeat_s=0.2)) as hub:
+
+        @get("/")
+        async def follow() -> Response[bytes]:
+            return stream(hub, lambda _: lambda: ended.append("released"), nullcontext(), job.job_id, START, "sse")
+
+        async with serving(Studio([follow])) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]), limit=1024)
+            writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            await reader.readline()
+            for n in range(100):
+                await ground.streams.append(job, 1, [big] * (n + 1), n)
+            await until_true(lambda: bool(ended))
+            assert not hub.closed
+            writer.close()
 
 
 async def test_a_viewer_that_takes_nothing_is_cut_off_when_it_has_to_end(ground: Ground) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import event
 
 from api.app import create_app
 from infra.ground import Ground
@@ -60,6 +59,7 @@ async def test_every_answer_of_a_limited_route_tells_where_its_caller_stands(cli
         names = [f'"{scope}"' for scope in ("ip", "key", "account", kind) if scope]
         assert [each.partition(";")[0] for each in told] == names
         assert [each.partition(";")[0] for each in policies] == names
+        assert (answer.headers.get("connection") == "close") == (status == 413), "the server closes it then"
     for answer in (await client.get("/healthz"), await client.get("/docs/openapi.json")):
         assert "ratelimit" not in answer.headers
 
@@ -111,21 +111,13 @@ async def guesses(ground: Ground, account: Account) -> list[str]:
     return issued
 
 
-async def test_guessing_keys_ends_in_429_without_a_look_up_and_a_key_that_is_known_goes_on(
-    settings: Settings, key: str, guesses: list[str]
+async def test_guessing_keys_ends_in_429_and_locks_out_no_good_key_from_the_same_address(
+    served: Serving, ground: Ground, account: Account, key: str, guesses: list[str]
 ) -> None:
-    port = free_port()
-    app = create_app(msgspec.structs.replace(settings, port=port, rate_auth="4/3600"))
-    asked: list[str] = []
-
-    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
-
-    event.listen(app.state.ground.database.engine.sync_engine, "before_cursor_execute", hear)
-    good = {"Authorization": f"Bearer {key}"}
-    async with serving(app, port) as url, Client(base_url=url, timeout=30) as client:
-        assert (await client.get("/v1/jobs", headers=good)).status_code == 200
-        asked.clear()
+    async with ground.database.begin() as session:
+        new = await keys.issue(session, ground.settings, account.id, name="not seen by the process yet")
+    async with served(rate_auth="4/3600") as client:
+        assert (await client.get("/v1/jobs")).status_code == 200
         for n, guess in enumerate(guesses):
             wrong = {"Authorization": f"Bearer {guess}"}
             answer = await client.get("/v1/jobs", headers=wrong)
@@ -133,8 +125,19 @@ async def test_guessing_keys_ends_in_429_without_a_look_up_and_a_key_that_is_kno
                 (401, "invalid_api_key") if n < 4 else (429, "rate_limited")
             )
             assert '"auth";r=' in answer.headers["ratelimit"]
-        assert len(asked) == 4
-        assert (await client.get("/v1/jobs", headers=good)).status_code == 200
+        for good in (key, new):
+            answer = await client.get("/v1/jobs", headers={"Authorization": f"Bearer {good}"})
+            assert answer.status_code == 200
+            assert '"account";r=' in answer.headers["ratelimit"]
+
+
+async def test_links_are_limited_by_address(served: Serving) -> None:
+    async with served(rate_ip="3/3600") as client:
+        del client.headers["Authorization"]
+        answers = [await client.get("/storage/assets/x/y") for _ in range(3)]
+        answers += [await client.post("/storage/quarantine") for _ in range(2)]
+        assert [answer.status_code == 429 for answer in answers] == [False] * 3 + [True] * 2
+        assert all('"ip";r=' in answer.headers["ratelimit"] for answer in answers)
 
 
 async def test_mistyped_keys_count_as_wrong_ones_and_no_key_at_all_does_not(served: Serving) -> None:

@@ -10,7 +10,7 @@ from infra import ids, streams
 from infra.frames import Frame
 from infra.ground import Ground
 from infra.hub import Hub
-from infra.streams import START, Event, EventId, Line
+from infra.streams import START, Event, EventId, Line, Streams, Subject
 from tests.support.line import until
 from tests.support.speech import Listener, hub_of, listening, nobody, said, source
 
@@ -67,6 +67,67 @@ async def test_an_attempt_that_follows_another_is_no_gap_and_a_lost_message_is(g
         await ground.streams.append(job, 1, said("lost", "end"), 1)
         await asyncio.wait_for(following, 10)
     assert listener.ids == ["0-1", "1-1", "1-2"]
+
+
+class Late(Streams):
+    """Streams of which what was read is handed over only when it may be."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Hand over at once."""
+        super().__init__(ground.redis, 60)
+        self.readings = 0
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def pages(self, wanted: Sequence[tuple[Subject, EventId]], *, entries: int) -> list[tuple[list[Event], bool]]:
+        """Read, and wait."""
+        found = await super().pages(wanted, entries=entries)
+        self.readings += 1
+        await self.may.wait()
+        return found
+
+
+async def test_what_was_lost_while_an_old_reading_was_still_on_its_way_is_read_again(ground: Ground) -> None:
+    job, late = source(), Late(ground)
+    name = streams.job(job.job_id).name
+    await ground.streams.append(job, 1, said("a"), 0)
+    async with listening(Hub(ground.redis, late, over=nobody)) as hub, asyncio.timeout(10):
+        listener = Listener(hub)
+        following = asyncio.create_task(listener.listen(streams.job(job.job_id), is_end))
+        await until(lambda: listener.ids == ["1-1"])
+        late.may.clear()
+        before = late.readings
+        await cut(ground)
+        await until(lambda: late.readings > before)
+        await ground.redis.xadd(name, {"e": b'{"type":"lost"}'}, id="1-2")  # said while nobody heard
+        topic = hub.topics[name]
+        topic.subscribed = False
+        await cut(ground)
+        await until(lambda: topic.subscribed)
+        await ground.streams.append(job, 1, said("a", "lost", "end"), 2)
+        await until(lambda: bool(topic.heard))
+        late.may.set()
+        await following
+    assert listener.ids == ["1-1", "1-2", "1-3"]
+
+
+async def test_an_account_that_outruns_a_follower_tells_what_is_missing(ground: Ground) -> None:
+    account_id = ids.new()
+    kept = Streams(ground.redis, 60, account_events=100)
+    big = Line(b'{"type":"word","text":"%s"}' % (b"x" * 2000), shared=True)
+    async with listening(hub_of(ground)) as hub, asyncio.timeout(20):
+        slow = Listener(hub, pace_s=0.3)
+        following = asyncio.create_task(slow.listen(streams.account(account_id), is_end))
+        await kept.append(source(account_id), 1, [big], 0)
+        await until(lambda: bool(slow.heard))
+        for _ in range(20):
+            await kept.append(source(account_id), 1, [big] * 50, 0)
+        await kept.append(source(account_id), 1, said("end", shared=True), 0)
+        await following
+    assert [frame.type for frame in slow.heard].count(b"missed") == 1
+    assert len(slow.heard) < 500
+    assert slow.ids == [str(id_) for id_ in sorted(frame.id for frame in slow.heard)]
+    assert len(set(slow.ids)) == len(slow.ids)
 
 
 async def test_all_followers_of_a_topic_share_one_frame_and_one_reading(ground: Ground) -> None:

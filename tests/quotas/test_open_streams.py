@@ -1,6 +1,7 @@
 """Open streams: counted over all processes, whatever becomes of a process or of Redis."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -83,13 +84,14 @@ async def test_a_stream_that_ends_makes_room_for_one(settings: Settings, redis: 
 
 
 async def test_a_process_that_is_not_heard_of_counts_no_longer(settings: Settings, redis: ArqRedis) -> None:
-    long_ago, minute_ms = 1, 60_000
-    dead = msgspec.msgpack.encode((long_ago, "dead", minute_ms, 9, [(str(LAYLA), 0, 9)]))
+    long_ago, minute_ms, tomorrow = 1, 60_000, int(time.time() + 86_400) * 1000
     script: Any = redis.register_script(_SCRIPT)
-    assert await script([], [_PREFIX, dead]) == [9]
+    for process, now in (("dead", long_ago), ("of another clock", tomorrow)):
+        said = msgspec.msgpack.encode((now, process, minute_ms, 9, [(str(LAYLA), 0, 9)]))
+        assert await script([], [_PREFIX, said]) == [9]
     async with processes(settings, 3) as (one, other), AsyncExitStack() as stack:
         assert [await opened(stack, streams) for streams in (one, other, one, other)] == [True] * 3 + [False]
-        assert await redis.hexists(f"{_PREFIX}{LAYLA}", "dead") is False  # pyright: ignore[reportGeneralTypeIssues]
+        assert await redis.hlen(f"{_PREFIX}{LAYLA}") == 2  # pyright: ignore[reportGeneralTypeIssues]
 
 
 async def test_a_redis_that_forgot_is_told_again(settings: Settings, redis: ArqRedis) -> None:
@@ -108,7 +110,7 @@ async def test_whoever_leaves_while_asking_keeps_nothing_open(settings: Settings
             await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        await one.close()  # all that was asked has been answered
+        await one.renew()  # all that was asked has been answered
         async with AsyncExitStack() as stack:
             await until_opened(stack, other)
 
@@ -137,3 +139,21 @@ async def test_without_redis_each_process_holds_the_limit_for_itself(
         assert not await opened(stack, one), "there are ten open, and both know"
         told = await counts(settings)
         assert sorted(told) == [4 + 1, 5]
+
+
+async def test_a_process_that_goes_down_waits_for_streams_that_are_ending_and_asks_no_more(
+    settings: Settings, redis: ArqRedis
+) -> None:
+    async with processes(settings, 2) as (one, other):
+        stack = AsyncExitStack()
+        assert await opened(stack, one)
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        await stack.aclose()
+        await closing
+        client: Any = redis
+        assert await client.keys(f"{_PREFIX}*") == []
+        assert not await opened(AsyncExitStack(), one)
+        async with AsyncExitStack() as rest:
+            assert await opened(rest, other)

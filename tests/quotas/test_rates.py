@@ -108,6 +108,21 @@ async def test_many_at_once_are_one_call(settings: Settings, redis: ArqRedis) ->
     assert calls["cmdstat_set"]["calls"] == 1, "one account is one number, however many requests"
 
 
+async def test_a_clock_that_was_set_back_refuses_nobody_for_longer_than_the_window(
+    settings: Settings, redis: ArqRedis
+) -> None:
+    script: Any = redis.register_script(_SCRIPT)
+
+    async def ask(now: int) -> list[int]:
+        packed = msgspec.msgpack.encode((now, [(SECOND, 10)], [(1, 1, "ip:x")]))
+        return (await script([], [_PREFIX, packed]))[0][:2]
+
+    hour = 3600 * SECOND
+    assert [await ask(2 * hour) for _ in range(10)] == [[0, 0]] * 10
+    assert await ask(hour) == [1, SECOND]
+    assert await ask(hour + SECOND) == [0, 0]
+
+
 async def test_a_limit_that_is_off_asks_nobody(settings: Settings) -> None:
     nowhere = msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1")
     async with processes(nowhere) as (limits,):

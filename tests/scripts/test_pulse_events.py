@@ -11,7 +11,7 @@ import pytest
 from scripts.pulse import feed
 from scripts.pulse.client import Client
 from scripts.pulse.place import Place
-from scripts.pulse.problems import EventsLeft, EventsLost
+from scripts.pulse.problems import EventsLeft, EventsLost, Problem
 from tests.scripts.conftest import Pulse, Start
 from tests.scripts.stand_in import JOB_ID, KEY, PROBLEM, Break, Refusal, StandIn
 
@@ -161,6 +161,22 @@ def test_a_studio_that_stays_away_is_given_up_with_the_way_back(api: StandIn) ->
     assert next(told).id == "1764137105000-0"
     with pytest.raises(EventsLost, match="pulse events --kind chat --after 1764137105000-0"):
         next(told)
+    client.close()
+
+
+def test_a_studio_that_still_counts_the_stream_that_broke_is_asked_again(api: StandIn) -> None:
+    api.says, api.breaks = SAYS, [Break(1)]
+    too_many = Refusal(429, {**PROBLEM, "status": 429})
+    api.stream_refusals = [None, too_many, None, END]
+    client = Client(Place(api.url, KEY), "en")
+    told: list[str] = []
+    with pytest.raises(Problem) as refused:
+        told.extend(line.id for line in feed.follow(client, None, "", on_lost=lambda _: None))
+    assert told == [name for name, _ in SAYS]
+    api.stream_refusals = [too_many]
+    with pytest.raises(Problem) as refused:
+        next(feed.follow(client, None, "", on_lost=lambda _: None))
+    assert refused.value.members["status"] == 429, "whoever comes for the first time is told"
     client.close()
 
 

@@ -12,6 +12,7 @@ from litestar.response import Redirect
 
 from api import docs, events, files, given, health, jobs, problems, storage
 from api.answer import Answer
+from api.direct import Direct
 from api.edge import Edge
 from api.handover import Studio
 from infra import ground
@@ -92,5 +93,5 @@ def create_app(configured: Settings) -> Studio:
         request_max_body_size=configured.body_limit_bytes,
     )
     given.give_at_once(app)
-    app.asgi_handler = Edge(app.asgi_handler)
+    app.asgi_handler = Edge(Direct(app, "POST", jobs.PATH, jobs.direct(state)))
     return app

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 from litestar import Request
 
-from api import problems
+from api import heads, problems
 from infra.errors import PulseError
 
 _AT = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
@@ -166,8 +166,9 @@ class _NoKind(msgspec.Struct, tag_field="kind", tag=""):
 class Kinds[T]:
     """Bodies of several shapes, told apart by their `kind` and decoded in one go."""
 
-    def __init__(self, specs: Mapping[str, type[T]]) -> None:
-        """Take the shapes of `specs`, by kind."""
+    def __init__(self, specs: Mapping[str, type[T]], *, most_bytes: int) -> None:
+        """Take the shapes of `specs`, by kind; no body may be larger than `most_bytes`."""
+        self._most_bytes = most_bytes
         self._known = ", ".join(specs)
         shapes: Any = functools.reduce(lambda one, other: one | other, [*specs.values(), _NoKind])
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(shapes)
@@ -175,7 +176,7 @@ class Kinds[T]:
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """Decode the body of `request`; raises the fact that is wrong with it, naming the field."""
         _expect_json(request)
-        body = await request.body()
+        body = await _whole(request, self._most_bytes)
         try:
             decoded = _decoded(body, self._decoder.decode)
         except InvalidValue as error:
@@ -193,16 +194,31 @@ async def read_as[T](request: Request[Any, Any, Any], shape: type[T], *, most_by
     The limit is this one, for a route whose own was lifted because it takes files too.
     """
     _expect_json(request)
+    body = await _whole(request, most_bytes)
+    return _decoded(body, functools.partial(msgspec.json.decode, type=shape))
+
+
+async def _whole(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
+    """Return the body; raises `BodyTooLarge` as soon as it is known to be: before any of it is read, if it says so."""
+    told = heads.first(request, b"content-length")
+    if told is not None and told.isdecimal() and int(told) > most_bytes:
+        raise problems.BodyTooLarge(limit_bytes=most_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    while True:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise problems.BadRequest  # nobody hears of it
+        body += message["body"]
         if len(body) > most_bytes:
             raise problems.BodyTooLarge(limit_bytes=most_bytes)
-    return _decoded(bytes(body), functools.partial(msgspec.json.decode, type=shape))
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def _expect_json(request: Request[Any, Any, Any]) -> None:
-    if request.content_type[0] not in {"application/json", ""}:
+    told = heads.first(request, b"content-type")
+    # The usual spelling first: any other is taken apart.
+    if told != "application/json" and request.content_type[0] not in {"application/json", ""}:
         raise UnsupportedMediaType
 
 

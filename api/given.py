@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import Dependencies
 
-from api import edge
+from api import edge, heads
 from api.peers import address_of
 from infra.errors import PulseError
 from infra.models import Account
@@ -32,14 +32,11 @@ class MissingApiKey(PulseError):
 
 def key_of(request: Request[Any, Any, Any]) -> str:
     """Return the API key that the request shows; raises `MissingApiKey`."""
-    # Not by `request.headers`, which takes all of them apart.
-    for name, value in request.scope["headers"]:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            key = key.strip()
-            if scheme.lower() == b"bearer" and key:
-                return key.decode("latin-1")
-    raise MissingApiKey
+    scheme, _, key = (heads.first(request, b"authorization") or "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise MissingApiKey
+    return key
 
 
 async def account(request: Request[Any, Any, Any]) -> Account:

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request, Response
 
+from api import heads
 from infra.errors import PulseError
 
 #: Said where the answer is the first one, once more.
@@ -26,7 +27,7 @@ class InvalidIdempotencyKey(PulseError):
 
 def key_of(request: Request[Any, Any, Any]) -> str | None:
     """Return the key that the caller gave, if it gave one; raises `InvalidIdempotencyKey`."""
-    key = request.headers.get("idempotency-key")
+    key = heads.first(request, b"idempotency-key")
     if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidIdempotencyKey(field=_HEADER)
     return key

@@ -105,8 +105,14 @@ class Overseer:
     async def places(self, pool: str, job_ids: Sequence[UUID]) -> list[Place | None]:
         """Return where jobs wait, at most a thousand in one call; None stands for those that do not."""
         name = queue.name(pool)
-        told = await self._position([name], [queue.base(name), *(str(job_id) for job_id in job_ids)])
-        return [_place(each) if each else None for each in _PLACES.decode(told)]
+        return read(await self._position([name], [queue.base(name), *(str(job_id) for job_id in job_ids)]))
+
+    def add_places(self, pipe: Any, pool: str, job_ids: Sequence[str]) -> None:
+        """Add to a pipeline what `places` asks, as one command; `read` understands its answer."""
+        script: Any = self._position
+        pipe.scripts.add(script)
+        name = queue.name(pool)
+        pipe.evalsha(script.sha, 1, name, queue.base(name), *job_ids)
 
     async def recount(self, pool: str) -> None:
         """Count a pool's running jobs anew, for its caps: Redis may have come back with an older count."""
@@ -150,6 +156,11 @@ def _control(flat: Sequence[bytes]) -> Control:
 # As position.lua tells them: before, of the account, in the other lane, running, of the account, of the kind, the lane.
 type _Told = tuple[int, int, int, int, int, int, Lane]
 _PLACES = msgspec.msgpack.Decoder(list[_Told | Literal[False]])
+
+
+def read(told: bytes) -> list[Place | None]:
+    """Return the places that a pipeline's answer tells; None stands for jobs that do not wait."""
+    return [_place(each) if each else None for each in _PLACES.decode(told)]
 
 
 def _place(told: _Told) -> Place:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
@@ -12,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from infra import backoff, embedded
 from infra.errors import PulseError
@@ -67,6 +68,21 @@ def pool(settings: Settings) -> ConnectionPool:
 def connect(settings: Settings) -> Redis:
     """Return a client (bytes in, bytes out)."""
     return Redis.from_pool(pool(settings))
+
+
+async def execute(redis: Redis, fill: Callable[[Any], None]) -> list[Any]:
+    """Return the answers to what `fill` puts into a pipeline, in one round trip.
+
+    Its scripts are taken to be known. Where they are not, the server learns them and all of it is asked again, so that
+    it must be such as may be asked twice.
+    """
+    async with redis.pipeline(transaction=False) as pipe:
+        fill(pipe)
+        pipe.scripts.clear()  # it would ask for them every time
+        with suppress(NoScriptError):
+            return await pipe.execute()
+        fill(pipe)
+        return await pipe.execute()
 
 
 def blocking_twin(redis: Redis) -> BlockingRedis:

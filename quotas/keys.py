@@ -14,7 +14,7 @@ import secrets
 import string
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -125,9 +125,10 @@ class Caller(Struct, frozen=True):
 
 
 class _Found(Struct, frozen=True):
-    """What the last look-up of a key said, and until when it is believed (by the loop's clock)."""
+    """What the last look-up of a key said and by which row, and until when it is believed (by the loop's clock)."""
 
     told: Caller | type[PulseError]
+    row: tuple[Any, ...]
     until: float
 
 
@@ -135,11 +136,16 @@ class _Found(Struct, frozen=True):
 _BELIEVED_S = 0.5
 #: A key that is unknown does not become known: this long nobody asks again.
 _UNKNOWN_S = 10.0
+#: Of the keys that were shown lately, those are looked up anew this often that would not be believed much longer, so
+#: that nobody waits for it.
+_RENEW_S, _LATELY_S = 0.2, 1.0
 # Some 1 KiB each. A flood of wrong keys crowds out only other wrong ones.
 _MOST_KNOWN, _MOST_UNKNOWN = 20_000, 20_000
 _MOST_AT_ONCE = 1000
 # Guesses that come in floods are looked up beside all others, and so many at a time, on one connection.
 _MOST_DOUBTED = 100
+# So few that what is asked meanwhile does not wait for them.
+_MOST_RENEWED = 200
 
 _LOOK_UP = text("""
 SELECT api_keys.hash, api_keys.id,
@@ -169,6 +175,7 @@ class Credentials:
         self._marker = hashlib.blake2b(key=hashlib.sha256(settings.secret.encode()).digest())
         self._known: dict[bytes, _Found] = {}
         self._unknown: dict[bytes, float] = {}
+        self._shown: dict[bytes, float] = {}
         self._held: defaultdict[bytes, dict[object, Callable[[], None]]] = defaultdict(dict)
         self._held_marks: dict[bytes, bytes] = {}
         self._looking = Coalescer(self._look_up, most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
@@ -193,13 +200,17 @@ class Credentials:
         else:
             told = await (self._doubting if doubted else self._looking).ask((mark, _hash(self._settings, key)))
         if isinstance(told, Caller):
+            self._shown[mark] = now
             return told
         raise told
 
     def believed(self, key: str) -> Caller | None:
         """Return whom `key` speaks for, where that was looked up within the last half second."""
-        found = self._known.get(self._mark(key))
-        if found is not None and found.until > asyncio.get_running_loop().time() and isinstance(found.told, Caller):
+        mark = self._mark(key)
+        found = self._known.get(mark)
+        now = asyncio.get_running_loop().time()
+        if found is not None and found.until > now and isinstance(found.told, Caller):
+            self._shown[mark] = now
             return found.told
         return None
 
@@ -227,15 +238,8 @@ class Credentials:
         return release
 
     async def run(self) -> None:
-        """Look at the held keys again and again, for ever."""
-        while True:
-            await asyncio.sleep(_BELIEVED_S)
-            try:
-                await self.recheck()
-            except DatabaseUnavailable:
-                continue
-            except Exception:
-                log.exception("the held keys could not be looked at")
+        """Look at the held keys, and at those that are shown, again and again, for ever."""
+        await asyncio.gather(_often(self.recheck, _BELIEVED_S), _often(self.renew, _RENEW_S))
 
     async def recheck(self) -> None:
         """Look at the held keys now, and end those that are not valid any more."""
@@ -246,6 +250,15 @@ class Credentials:
                 for on_end in self._held.pop(digest, {}).values():
                     _end(on_end)
 
+    async def renew(self) -> None:
+        """Look up the keys that were shown lately and are not believed for much longer."""
+        now = asyncio.get_running_loop().time()
+        self._shown = {mark: at for mark, at in self._shown.items() if at > now - _LATELY_S}
+        known = [(mark, found) for mark in self._shown if (found := self._known.get(mark)) is not None]
+        ending = [(mark, found.row[0]) for mark, found in known if found.until < now + 1.5 * _RENEW_S]
+        for some in itertools.batched(ending, _MOST_RENEWED):
+            await self._look_up(some)
+
     def _mark(self, key: str) -> bytes:
         marking = self._marker.copy()
         marking.update(key.encode())
@@ -254,14 +267,30 @@ class Credentials:
     async def _look_up(self, keys: Sequence[tuple[bytes, bytes]]) -> list[Caller | type[PulseError]]:
         now = asyncio.get_running_loop().time()  # what is true when it is asked may be over when it is heard
         rows = await self._database.ask(_LOOK_UP, {"hashes": list({digest for _, digest in keys})})
-        told = {row[0]: _told(row) for row in rows}
-        for mark, digest in keys:
-            if digest in told:
-                _keep(self._known, mark, _Found(told[digest], now + _BELIEVED_S), _MOST_KNOWN)
-            else:
-                self._known.pop(mark, None)
-                _keep(self._unknown, mark, now + _UNKNOWN_S, _MOST_UNKNOWN)
-        return [told.get(digest, InvalidApiKey) for _, digest in keys]
+        found = {row[0]: row for row in rows}
+        return [self._learn(mark, found.get(digest), now) for mark, digest in keys]
+
+    def _learn(self, mark: bytes, row: tuple[Any, ...] | None, asked_at: float) -> Caller | type[PulseError]:
+        """Keep what was found of a key."""
+        if row is None:
+            self._known.pop(mark, None)
+            _keep(self._unknown, mark, asked_at + _UNKNOWN_S, _MOST_UNKNOWN)
+            return InvalidApiKey
+        known = self._known.get(mark)
+        told = known.told if known is not None and known.row == row else _told(row)
+        _keep(self._known, mark, _Found(told, row, asked_at + _BELIEVED_S), _MOST_KNOWN)
+        return told
+
+
+async def _often(look: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await look()
+        except DatabaseUnavailable:
+            continue
+        except Exception:
+            log.exception("keys could not be looked at")
 
 
 def _end(on_end: Callable[[], None]) -> None:

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Literal
 from uuid import UUID
 
+import msgspec
+
 from infra import backoff
 from infra import redis as road
 from infra.breaker import Breaker
@@ -14,6 +16,7 @@ from infra.coalesce import Coalescer
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
+from infra.overview import Place
 from workers import lifecycle
 from workers.context import LostLease
 from workers.lifecycle import Attempt, Backlog, End, Ended, Kept, Ready, Return, Submission, Submitted, TooManyQueued
@@ -49,11 +52,11 @@ class Desk:
         ready = lifecycle.prepare(self._ground, submission)
         if ready.refusal is not None and not ready.is_named:
             raise ready.refusal
-        answer, announced = await self._admissions.ask((ready, asyncio.get_running_loop().time()))
+        answer, announced = await self._admissions.put((ready, asyncio.get_running_loop().time()))
         if isinstance(answer, PulseError):
             raise answer
-        if announced is not None:
-            await announced
+        if announced is not None and (place := await announced) is not None:
+            return msgspec.structs.replace(answer, place=place)
         return answer
 
     async def claim(self, job_id: UUID) -> Attempt | None:
@@ -77,7 +80,7 @@ class Desk:
 
     async def _admit_all(
         self, asked: Sequence[tuple[Ready, float]]
-    ) -> list[tuple[Submitted | PulseError, "asyncio.Future[None] | None"]]:
+    ) -> list[tuple[Submitted | PulseError, "asyncio.Future[Place | None] | None"]]:
         """Admit, and announce what is new whether or not its caller waits: one that has left has a job all the same."""
         until = min(asked_at for _, asked_at in asked) + _PATIENCE_S
         readies = [ready for ready, _ in asked]
@@ -110,7 +113,7 @@ class Desk:
     def _has_room_after_all(self, ready: Ready, answer: Submitted | PulseError) -> bool:
         return isinstance(answer, TooManyQueued) and self._backlog.has_room(ready)
 
-    async def _announce(self, admitted: Sequence[Submitted]) -> list[None]:
+    async def _announce(self, admitted: Sequence[Submitted]) -> list[Place | None]:
         """Announce; what cannot be announced now the tender brings to the queue."""
         told = await self._queue.ask(lambda: lifecycle.announce(self._ground, admitted))
         return [None] * len(admitted) if told is None else told

@@ -37,12 +37,17 @@ class Forecasts:
             for pool in pools.POOLS
         }
 
-    async def of(self, job: Job | Admitted) -> Outlook | None:
-        """Return a waiting job's outlook; None when it does not wait, is not due yet, or nobody can tell now."""
+    async def of(self, job: Job | Admitted, place: Place | None = None) -> Outlook | None:
+        """Return a waiting job's outlook; None when it does not wait, is not due yet, or nobody can tell now.
+
+        `place` is where it waits, for who knows that already.
+        """
         if job.state != "queued":
             return None
         try:
-            place, pace = await self._places[pools.of(job.kind)].ask(job.id)
+            pool = pools.of(job.kind)
+            if place is None or (pace := self._fresh(pool)) is None:
+                place, pace = await self._places[pool].put(job.id)
         except (KeyError, *road.AWAY):  # a kind that only another build knows, or a Redis that is away
             return None
         return None if place is None else pace.outlook(place, job.kind, self._ground.settings.account_cap)
@@ -57,10 +62,14 @@ class Forecasts:
         pace = await self._pace(pool)
         return [(place, pace) for place in await self._ground.overseer.places(pool, job_ids)]
 
+    def _fresh(self, pool: str) -> Pace | None:
+        seen = self._seen.get(pool)
+        return seen[1] if seen is not None and asyncio.get_running_loop().time() - seen[0] <= _FRESH_S else None
+
     async def _pace(self, pool: str) -> Pace:
-        now = asyncio.get_running_loop().time()
-        seen_at, pace = self._seen.get(pool, (0.0, None))
-        if pace is None or now - seen_at > _FRESH_S:
+        pace = self._fresh(pool)
+        if pace is None:
+            now = asyncio.get_running_loop().time()
             pace = Pace(await self._ground.overseer.overview(pool, pools.POOLS[pool]))
             self._seen[pool] = (now, pace)
         return pace

@@ -10,7 +10,7 @@ from litestar import Request
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from api import answers, durations, events, idempotency, prefer
+from api import answers, durations, events, heads, idempotency, prefer
 from api.body import Kinds
 from api.jobs import waiting
 from api.jobs.answers import SubmittedAnswer, answer, polite
@@ -57,22 +57,22 @@ async def submit(
         cancel_after_s=_cancel_after_s(request),
         request=await front.bodies.read(request),
     )
-    headers = request.headers
-    if "accept" in headers and (form := events.form_of(request)) is not None:
+    accepted, preferred = heads.first(request, b"accept"), heads.first(request, b"prefer")
+    if accepted is not None and (form := events.form_of(request)) is not None:
         async with AsyncExitStack() as opening:  # whoever may not have another stream has no job either
             await opening.enter_async_context(request.app.state.streams.open(account.id))
             submitted = await desk.submit(submission)
             return await _stream(request, front, submitted, forecasts, form, opening)
     submitted = await desk.submit(submission)
-    if "prefer" in headers:
-        wait_s = prefer.wait_s(headers.getall("prefer"), front.ground.settings.wait_s)
+    if preferred is not None:
+        wait_s = prefer.wait_s(request.headers.getall("prefer"), front.ground.settings.wait_s)
         if wait_s is not None:
             return await _wait(request, front, submitted, forecasts, wait_s)
     return await tell(request, submitted, forecasts)
 
 
 def _cancel_after_s(request: Request[Any, Any, Any]) -> int | None:
-    text = request.headers.get("cancel-after")
+    text = heads.first(request, b"cancel-after")
     if text is None:
         return None
     seconds = durations.seconds(text)
@@ -96,7 +96,7 @@ async def tell(
 
 
 async def _told(request: Request[Any, Any, Any], submitted: Submitted, forecasts: Forecasts) -> SubmittedAnswer:
-    job = answer(request, submitted.job, await forecasts.of(submitted.job))
+    job = answer(request, submitted.job, await forecasts.of(submitted.job, submitted.place))
     return SubmittedAnswer(job=job, quota=submitted.quota)
 
 
@@ -133,7 +133,7 @@ async def _seen(front: Front, submitted: Submitted) -> Submitted:
     account_id = submitted.job.account_id
     job = await front.views.job(account_id, submitted.job.id)
     quota = await front.views.quota(account_id, list(submitted.quota))
-    return msgspec.structs.replace(submitted, job=job, quota=quota)
+    return msgspec.structs.replace(submitted, job=job, quota=quota, place=None)
 
 
 async def _stream(

@@ -1,14 +1,12 @@
 """Looking again and again at what may have changed: cheap where it has not, and answered as soon as it has."""
 
 import asyncio
-from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import msgspec
 import pytest
 from litestar import Litestar
-from sqlalchemy import event
 
 from api.jobs.answers import JobAnswer, tag_of
 from infra.ground import Ground
@@ -16,6 +14,7 @@ from infra.models import Account
 from infra.settings import Settings
 from tests.support.chats import Client, chat, submit, until
 from tests.support.served import speaking, until_waiting, waiting
+from tests.support.statements import overheard
 from tests.support.uploads import announce
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import working
@@ -167,8 +166,7 @@ async def test_a_client_that_leaves_while_it_looks_leaves_nothing_behind(
 
 async def test_many_looks_at_the_same_time_are_few_statements(client: Client, ground: Ground, account: Account) -> None:
     made = [UUID((await submit(client))["id"]) for _ in range(3)]
-    asked: list[Any] = []
-    event.listen(ground.database.engine.sync_engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    asked = overheard(ground.database)
     views = Views(ground)
     found = await asyncio.gather(*(views.job(account.id, job_id) for job_id in made * 40))
     assert [job.id for job in found] == made * 40

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import update
 
 from infra.database import Database, DatabaseUnavailable
 from infra.ground import Ground
@@ -15,6 +15,7 @@ from infra.models import Account, ApiKey
 from infra.settings import Settings
 from quotas import accounts, keys
 from quotas.keys import AccountClosed, Credentials, InvalidApiKey, RevokedApiKey
+from tests.support.statements import overheard
 
 #: Ends a key: by revoking it, by its date, or with its account.
 type End = Callable[[Ground, str], Coroutine[Any, Any, None]]
@@ -56,13 +57,7 @@ def nowhere(settings: Settings) -> Database:
 @pytest.fixture
 def statements(ground: Ground) -> list[str]:
     """What PostgreSQL is asked from now on."""
-    asked: list[str] = []
-
-    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
-
-    event.listen(ground.database.engine.sync_engine, "before_cursor_execute", hear)
-    return asked
+    return overheard(ground.database)
 
 
 async def test_many_requests_with_many_keys_are_one_look_up_and_then_none(
@@ -195,3 +190,24 @@ async def test_guessing_crowds_out_no_key_that_is_good_and_nothing_grows(
     await asyncio.gather(*(credentials.identify(each) for each in good))
     assert len(credentials._known) == 5  # pyright: ignore[reportPrivateUsage]
     assert (await credentials.identify(key)).account_id == str(account.id)
+
+
+@pytest.mark.parametrize(("end", "error"), ENDS)
+async def test_a_key_that_is_shown_is_looked_up_anew_before_anybody_waits_for_it(
+    ground: Ground, credentials: Credentials, key: str, statements: list[str], end: End, error: type[Exception]
+) -> None:
+    caller = await credentials.identify(key)
+    statements.clear()
+    await credentials.renew()
+    assert statements == [], "it is believed for long enough"
+    await asyncio.sleep(0.3)
+    await credentials.renew()
+    await asyncio.sleep(0.3)
+    assert credentials.believed(key) is caller, "longer than it was believed at first"
+    await end(ground, key)
+    await credentials.renew()
+    assert credentials.believed(key) is None
+    statements.clear()
+    with pytest.raises(error):
+        await credentials.identify(key)
+    assert statements == []

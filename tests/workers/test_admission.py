@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import func, select, text, update
 
 from infra import ground as grounds
 from infra import ids, queue
@@ -23,6 +23,7 @@ from quotas.ledger import QuotaExceeded
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.lives import asked, job_of, take
 from tests.support.pairs import FIRST, SECOND, Pair, PairInput, pair, pairs
+from tests.support.statements import overheard
 from workers import control, desk, lifecycle
 from workers.chat.spec import Chat, ChatInput, Message
 from workers.desk import Desk
@@ -51,17 +52,6 @@ def outcome(answer: object) -> str:
     if isinstance(answer, Submitted):
         return answer.known or "admitted"
     return answer.code if isinstance(answer, PulseError) else type(answer).__name__
-
-
-def statements(ground: Ground) -> list[str]:
-    """Return the list that every statement from now on is added to."""
-    said: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
-
-    event.listen(ground.database.engine.sync_engine, "before_cursor_execute", note)
-    return said
 
 
 async def count(ground: Ground, table: type[Job | Hold | LedgerEntry | IdempotencyKey], *which: Any) -> int:
@@ -98,7 +88,7 @@ def losing(ground: Ground, losses: int) -> Ground:
 async def test_a_flush_is_one_round_trip(ground: Ground, account: Account) -> None:
     at_desk = Desk(ground)
     await at_desk.submit(asked(account))  # from here on it is known how many jobs the account has
-    said = statements(ground)
+    said = overheard(ground.database)
     told = await outcomes(at_desk, [asked(account, idempotency_key=f"k{n}", unique_key=f"u{n}") for n in range(150)])
     assert (told, len(said)) == (["admitted"] * 150, 1)
     assert await ground.redis.zcard(queue.name("chat")) == 151
@@ -423,7 +413,7 @@ def ready(ground: Ground, account: Account, many: int) -> list[lifecycle.Ready]:
 async def test_an_account_far_below_its_limit_is_not_counted_again(ground: Ground, account: Account) -> None:
     now = [0.0]
     clock: Callable[[], float] = lambda: now[0]  # noqa: E731
-    backlog, said = Backlog(ground.database, 1000, clock), statements(ground)
+    backlog, said = Backlog(ground.database, 1000, clock), overheard(ground.database)
     for _ in range(25):
         readies = await backlog.within(ready(ground, account, 10))
         assert all(each.refusal is None for each in readies)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 
 from infra import ids, queue
 from infra.ground import Ground
@@ -17,6 +17,7 @@ from quotas import ledger
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.chats import Client, chat, events, submit, until
 from tests.support.lives import age, asked, end, give_back, job_of, keep, run_of, submit_all, take
+from tests.support.statements import overheard
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
 from workers import lifecycle, tend
@@ -25,21 +26,10 @@ from workers.desk import Desk
 from workers.lifecycle import End, Submitted
 
 
-def statements(ground: Ground) -> list[str]:
-    """Return the list that every statement from now on is added to."""
-    said: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
-
-    event.listen(ground.database.engine.sync_engine, "before_cursor_execute", note)
-    return said
-
-
 async def test_many_jobs_are_claimed_and_finished_in_one_statement_each(ground: Ground, account: Account) -> None:
     desk = Desk(ground)
     submitted = await asyncio.gather(*(desk.submit(asked(account)) for _ in range(60)))
-    said = statements(ground)
+    said = overheard(ground.database)
     attempts = await asyncio.gather(*(desk.claim(each.job.id) for each in submitted))
     assert len(said) == 1
     said.clear()

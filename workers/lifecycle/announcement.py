@@ -4,13 +4,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
-from infra import queue
+from infra import overview, queue
 from infra import redis as road
 from infra.ground import Ground
 from infra.models import Job
+from infra.overview import Place
 from infra.queue import Waiting
 from infra.streams import Append, Line, Source
 from workers import events, pools
@@ -23,19 +25,30 @@ _PATIENCE_S = 2.0
 _QUEUED = events.line(events.Queued())
 
 
-async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[None]:
-    """Say "queued" and put on the queue what was admitted just now; where that cannot be done, the tender will."""
+async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[Place | None]:
+    """Say "queued" and put on the queue what was admitted just now; where that cannot be done, the tender will.
+
+    Returns where each waits then; None stands for one that does not, or of which that is not known.
+    """
     new = [each for each in submitted if each.known is None]
+    pools = _by_pool(each.job for each in new)
+
+    def fill(pipe: Any) -> None:
+        # The events first: once a job is on the queue, its worker may speak at any moment.
+        ground.streams.put(pipe, [_first_words(each) for each in new])
+        for pool, waiting in pools.items():
+            ground.queue.add(pipe, queue.name(pool), waiting)
+            ground.overseer.add_places(pipe, pool, [job.id for job in waiting])
+
+    places: dict[str, Place | None] = {}
     try:
-        async with asyncio.timeout(_PATIENCE_S), ground.redis.pipeline(transaction=False) as pipe:
-            # The events first: once a job is on the queue, its worker may speak at any moment.
-            ground.streams.put(pipe, [_first_words(each) for each in new])
-            for pool, waiting in _by_pool(each.job for each in new).items():
-                ground.queue.add(pipe, queue.name(pool), waiting)
-            await pipe.execute()
+        async with asyncio.timeout(_PATIENCE_S):
+            told = await road.execute(ground.redis, fill)
+        for waiting, answer in zip(pools.values(), told[2::2], strict=True):
+            places.update(zip([job.id for job in waiting], overview.read(answer), strict=True))
     except road.AWAY:
         log.warning("admitted while the queue is away; the tender will queue them", jobs=len(new))
-    return [None] * len(submitted)
+    return [places.get(str(each.job.id)) for each in submitted]
 
 
 def _first_words(admitted: Submitted) -> Append:

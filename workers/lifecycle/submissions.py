@@ -12,6 +12,7 @@ from infra import ids
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, Document, Job
+from infra.overview import Place
 from infra.queue import Lane
 from quotas import ledger
 from workers import pools
@@ -73,12 +74,16 @@ class Admitted(Struct, frozen=True, kw_only=True):
 
 
 class Submitted(Struct, frozen=True, kw_only=True):
-    """An admitted job and how its meters stand; `known` says how it was there before, `crossings` what it crossed."""
+    """An admitted job and how its meters stand; `known` says how it was there before, `crossings` what it crossed.
+
+    `place` is where it waits, as far as that is known already.
+    """
 
     job: Job | Admitted
     quota: dict[str, ledger.Standing]
     known: Before | None = None
     crossings: Sequence[ledger.Crossing] = ()
+    place: Place | None = None
 
 
 class Ready(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from infra.errors import PulseError
 from infra.hub import Hub
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
-from quotas.keys import Credentials
+from quotas.credentials import Credentials
 from quotas.limits import Limits, OpenStreams
 from workers import events as says
 from workers import jobs as told

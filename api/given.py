@@ -13,7 +13,8 @@ from api import edge, heads
 from api.peers import address_of
 from infra.errors import PulseError
 from infra.models import Account
-from quotas.keys import Caller, Credentials, InvalidApiKey, RevokedApiKey
+from quotas.credentials import Caller, Credentials
+from quotas.keys import InvalidApiKey, RevokedApiKey
 from quotas.limits import Kind, Limits, Verdict
 
 #: What a handler calls the kind of its requests (`@post(..., rate="submit")`); one that only looks needs no word.

@@ -19,7 +19,7 @@ from infra.breaker import Breaker
 from infra.coalesce import Coalescer
 from infra.errors import PulseError
 from infra.settings import Rate, Settings
-from quotas.keys import Caller
+from quotas.credentials import Caller
 
 #: What a route asks of its caller: to make something, to look, to open a stream, or to sign in.
 Kind = Literal["submit", "read", "stream", "sign_in"]

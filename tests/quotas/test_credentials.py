@@ -14,7 +14,8 @@ from infra.ground import Ground
 from infra.models import Account, ApiKey
 from infra.settings import Settings
 from quotas import accounts, keys
-from quotas.keys import AccountClosed, Credentials, InvalidApiKey, RevokedApiKey
+from quotas.credentials import Credentials
+from quotas.keys import AccountClosed, InvalidApiKey, RevokedApiKey
 from tests.support.statements import overheard
 
 #: Ends a key: by revoking it, by its date, or with its account.

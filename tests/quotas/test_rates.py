@@ -16,7 +16,7 @@ from infra import ids
 from infra import redis as road
 from infra.models import Account
 from infra.settings import Settings
-from quotas.keys import Caller
+from quotas.credentials import Caller
 from quotas.limits import Limits, LimitsUnavailable
 from quotas.limits.rates import _PREFIX, _SCRIPT  # pyright: ignore[reportPrivateUsage]
 from tests.support.fleet import Backend

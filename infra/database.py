@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import msgspec
 from sqlalchemy import TextClause, event, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -47,6 +48,8 @@ def _look(connection: Any, _record: Any, _proxy: Any) -> None:
 
 #: What asyncpg itself raises: SQLAlchemy passes it on when it comes while a new connection is prepared.
 _RAW = (asyncpg.PostgresError, asyncpg.InterfaceError)
+#: What the adapter raises where SQLAlchemy has no statement under way that it could tell of: there is no connection.
+_UNCONNECTED = (AsyncAdapt_asyncpg_dbapi.Error,)
 #: Classes of SQLSTATE: 08 connection, 28 sign-in, 3D no such database, 40 a deadlock, 53 out of resources, 55P03 and
 #: 57014 it took too long (somebody who is frozen holds a lock, or the server was), 57P it is shutting down or starting,
 #: 25006 it is a replica by now.
@@ -68,7 +71,7 @@ def _is_away(error: DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError)
 def _telling() -> Generator[None]:
     try:
         yield
-    except (OSError, PoolTimeout) as error:
+    except (OSError, PoolTimeout, *_UNCONNECTED) as error:
         raise DatabaseUnavailable from error
     except (DBAPIError, *_RAW) as error:
         if _is_away(error):

@@ -14,6 +14,7 @@ from infra.ground import Ground
 from infra.models import Account, ApiKey
 from infra.settings import Settings
 from quotas import accounts, keys
+from quotas import credentials as credentials_of_a_process
 from quotas.credentials import Credentials
 from quotas.keys import AccountClosed, InvalidApiKey, RevokedApiKey
 from tests.support.statements import overheard
@@ -175,8 +176,8 @@ async def test_an_unknown_key_is_remembered(
 async def test_guessing_crowds_out_no_key_that_is_good_and_nothing_grows(
     ground: Ground, account: Account, credentials: Credentials, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "_MOST_UNKNOWN", 10)
-    monkeypatch.setattr(keys, "_MOST_KNOWN", 5)
+    monkeypatch.setattr(credentials_of_a_process, "_MOST_UNKNOWN", 10)
+    monkeypatch.setattr(credentials_of_a_process, "_MOST_KNOWN", 5)
     await credentials.identify(key)
     async with ground.database.begin() as session:
         guesses = [await keys.issue(session, ground.settings, account.id, name="x") for _ in range(50)]

@@ -1,4 +1,4 @@
-"""Submissions a second: five times a textbook's on one hot account, two fifths of an endpoint that keeps nothing.
+"""Submissions a second: over five times a textbook's, and two fifths of what an endpoint does that keeps nothing.
 
 Ours: `python -m api`, one process, with a key, an Idempotency-Key and rate limits on every request; the textbook:
 `bench/textbook`, one process, with a key and an Idempotency-Key; the limit: a bare endpoint that keeps nothing. Same

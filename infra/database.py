@@ -48,8 +48,9 @@ def _look(connection: Any, _record: Any, _proxy: Any) -> None:
 
 #: What asyncpg itself raises: SQLAlchemy passes it on when it comes while a new connection is prepared.
 _RAW = (asyncpg.PostgresError, asyncpg.InterfaceError)
-#: What the adapter raises where SQLAlchemy has no statement under way that it could tell of: there is no connection.
-_UNCONNECTED = (AsyncAdapt_asyncpg_dbapi.Error,)
+#: What is raised where SQLAlchemy has no statement under way that it could tell of: by its adapter when there is no
+#: connection, by the driver when the server has just ended one that waited in the pool.
+_UNCONNECTED = (AsyncAdapt_asyncpg_dbapi.Error, asyncpg.InternalClientError)
 #: Classes of SQLSTATE: 08 connection, 28 sign-in, 3D no such database, 40 a deadlock, 53 out of resources, 55P03 and
 #: 57014 it took too long (somebody who is frozen holds a lock, or the server was), 57P it is shutting down or starting,
 #: 25006 it is a replica by now.
@@ -117,10 +118,16 @@ class Database:
         query, names = self._query(statement)
         with _telling():
             connection = await self.engine.raw_connection()
+            driver: Any = connection.driver_connection
             try:
-                driver: Any = connection.driver_connection
                 # Past SQLAlchemy, whose way to a statement costs more than the statement itself.
                 rows = await driver.fetch(query, *[parameters[name] for name in names])
+            except BaseException as error:
+                if not isinstance(error, asyncpg.PostgresError) or driver.is_closed():
+                    # In the middle of an answer: whoever had it next would be told that it is busy.
+                    driver.terminate()
+                    await greenlet_spawn(connection.invalidate)
+                raise
             finally:
                 await greenlet_spawn(connection.close)
         return [tuple(row) for row in rows]

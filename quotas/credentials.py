@@ -86,10 +86,6 @@ class Credentials:
         self._looking = Coalescer(self._look_up, most=_MOST_AT_ONCE, passing=(DatabaseUnavailable,))
         self._doubting = Coalescer(self._look_up, most=_MOST_DOUBTED, passing=(DatabaseUnavailable,))
 
-    async def account_of(self, key: str) -> Account:
-        """Return the account that `key` speaks for; raises as `identify` does."""
-        return (await self.identify(key)).account
-
     async def identify(self, key: str, *, doubted: bool = False) -> Caller:
         """Return whom `key` speaks for; `doubted` ones are looked up apart, so that a flood of them delays no other.
 

@@ -89,10 +89,6 @@ AnySaid = Queued | Started | Restarted | Delta | Progress | Usage | Warning | Su
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
-class _Typed(Struct):
-    type: str
-
-
 def encode(said: Said) -> bytes:
     """Return the event as JSON."""
     return msgspec.json.encode(said)
@@ -106,8 +102,3 @@ def line(said: Said) -> Line:
 def decode(data: bytes) -> AnySaid:
     """Read an event that `encode` wrote."""
     return msgspec.json.decode(data, type=AnySaid)
-
-
-def type_of(data: bytes) -> str:
-    """Return an encoded event's type without decoding the rest."""
-    return msgspec.json.decode(data, type=_Typed).type

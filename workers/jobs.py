@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
@@ -112,13 +111,3 @@ def _tale(job: Job) -> list[Event]:
     said = transcript.unfold(job.transcript, EventId(0, 0))
     last = said[-1].id.n if said and said[-1].id.attempt == job.attempt else 0
     return [*said, Event(EventId(job.attempt, last + 1), _last(job))]
-
-
-async def rest(ground: Ground, job_id: UUID, after: EventId) -> list[Event] | None:
-    """Return what a job that is over still has to say after an id, or None while it is not over."""
-    tale = (await told(ground, [job_id])).get(job_id)
-    if tale is None:
-        return None
-    # A viewer at or past the last event has seen the end already, but a stream always ends with it.
-    end = msgspec.structs.replace(tale[-1], id=EventId(after.attempt, after.n + 1))
-    return [event for event in tale if event.id > after] or [end]

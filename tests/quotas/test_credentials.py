@@ -70,14 +70,14 @@ async def test_many_requests_with_many_keys_are_one_look_up_and_then_none(
         other = await accounts.create(session, "omar@example.com")
         his = await keys.issue(session, ground.settings, other.id, name="his")
     statements.clear()
-    answers = await asyncio.gather(*(credentials.account_of(key) for key in [*issued, his] * 10))
+    answers = await asyncio.gather(*(credentials.identify(key) for key in [*issued, his] * 10))
     assert len(statements) <= 2
-    assert [answer.id for answer in answers] == ([account.id] * 30 + [other.id]) * 10
-    assert {(answer.email, answer.plan, answer.language) for answer in answers} == {
+    assert [answer.account.id for answer in answers] == ([account.id] * 30 + [other.id]) * 10
+    assert {(each.account.email, each.account.plan, each.account.language) for each in answers} == {
         (each.email, each.plan, each.language) for each in (account, other)
     }
     statements.clear()
-    await asyncio.gather(*(credentials.account_of(key) for key in [*issued, his]))
+    await asyncio.gather(*(credentials.identify(key) for key in [*issued, his]))
     assert statements == []
 
 
@@ -90,7 +90,7 @@ async def test_a_key_that_is_over_is_refused_when_its_moment_of_belief_has_passe
     await asyncio.sleep(0.5)
     assert credentials.believed(key) is None
     with pytest.raises(error):
-        await credentials.account_of(key)
+        await credentials.identify(key)
     assert not credentials.knows(key)
 
 

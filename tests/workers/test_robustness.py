@@ -16,7 +16,6 @@ from infra.database import Database, DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Account, ApiKey, Balance, IdempotencyKey, Job
 from infra.settings import Settings
-from infra.streams import START, EventId
 from quotas import keys
 from tests.support.books import assert_even, balance_of
 from tests.support.chats import Client, chat, events, submit, until
@@ -327,17 +326,18 @@ async def test_an_event_is_told_at_once_and_not_at_the_next_heartbeat(
 async def test_an_end_that_redis_never_heard_of_reaches_a_waiting_viewer(
     settings: Settings, ground: Ground, client: Client
 ) -> None:
-    running = await take(ground, await submit(client))
-    assert await jobs.rest(ground, running.id, START) is None
+    job = await submit(client)
+    running = await take(ground, job)
+    assert await jobs.told(ground, [running.id]) == {}
     await end(ground, running, "failed", error=lifecycle.failure(lifecycle.JobAbandoned()))
-    rest = await jobs.rest(ground, running.id, EventId(1, 3))
-    assert rest is not None
-    assert [event.id for event in rest] == [EventId(1, 4)]
+    answer = await client.get(job["urls"]["events"], headers={"Last-Event-ID": "1-3"})
+    assert "id: 1-4\nevent: failed\n" in answer.text
+    assert answer.text.count("id: ") == 1
 
 
 async def test_a_database_that_is_away_does_not_end_a_viewers_stream(settings: Settings, ground: Ground) -> None:
     away = Database(msgspec.structs.replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none"))
-    assert await jobs.rest(msgspec.structs.replace(ground, database=away), ids.new(), START) is None
+    assert await jobs.told(msgspec.structs.replace(ground, database=away), [ids.new()]) == {}
     await away.close()
 
 
@@ -426,8 +426,8 @@ async def test_an_odd_address_is_no_bug(client: Client, path: str, status: int) 
 
 
 async def test_a_viewer_past_the_end_gets_ids_that_go_on(client: Client, ground: Ground) -> None:
-    running = await take(ground, await submit(client))
-    await end(ground, running, result={})
-    rest = await jobs.rest(ground, running.id, EventId(9, 9))
-    assert rest is not None
-    assert [event.id for event in rest] == [EventId(9, 10)]
+    job = await submit(client)
+    await end(ground, await take(ground, job), result={})
+    answer = await client.get(job["urls"]["events"], headers={"Last-Event-ID": "9-9"})
+    assert "id: 9-10\nevent: succeeded\n" in answer.text
+    assert answer.text.count("id: ") == 1

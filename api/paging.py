@@ -1,8 +1,10 @@
 """Pages of a list: how many, and from where on."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from infra.errors import PulseError
+from infra.models import File, Job
 
 
 class InvalidCursor(PulseError):
@@ -24,6 +26,12 @@ class InvalidState(PulseError):
 
     ar = "{field}: لا توجد حالة باسم {value!r}. الحالات: {known}."
     status = 400
+
+
+def cut[Item: Job | File](found: Sequence[Item], most: int) -> tuple[Sequence[Item], str | None]:
+    """Return a page of what was found, of one item more than it has, and the cursor of the page after it, if any."""
+    shown = found[:most]
+    return shown, str(shown[-1].id) if len(found) > len(shown) else None
 
 
 def limit_of(text: str) -> int:

@@ -101,13 +101,9 @@ async def page(
     wanted = Wanted(state=paging.state_of(only_state, FILE_STATES), purpose=purpose, folder=folder, text=q)
     async with ground.database.begin() as session:
         found = await files.page(session, account.id, wanted, before=paging.before(cursor), limit=most + 1)
-        shown = found[:most]
+        shown, next_cursor = paging.cut(found, most)
         variants = await files.variants(session, [file.id for file in shown])
-    more = len(found) > len(shown)
-    told = FilesAnswer(
-        files=[answer(request, file, variants[file.id]) for file in shown],
-        next_cursor=str(shown[-1].id) if more else None,
-    )
+    told = FilesAnswer(files=[answer(request, file, variants[file.id]) for file in shown], next_cursor=next_cursor)
     return answers.send_new(request, answers.encode(told))
 
 

@@ -76,9 +76,8 @@ async def page(
     wanted, before = paging.state_of(only_state, STATES), paging.before(cursor)
     async with ground.database.begin() as session:
         found = await jobs.page(session, account.id, before=before, limit=most + 1, state=wanted)
-    shown = found[:most]
-    more = len(found) > len(shown)
-    told = PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=str(shown[-1].id) if more else None)
+    shown, next_cursor = paging.cut(found, most)
+    told = PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=next_cursor)
     return answers.send_new(request, answers.encode(told))
 
 

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
 from api import docs, events, files, given, health, jobs, problems, storage
-from api.answer import Answer
+from api.answers import Answer
 from api.direct import Direct
 from api.edge import Edge
 from api.handover import Studio

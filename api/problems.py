@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import Method
 from msgspec import Struct
 
-from api.answer import Answer
+from api.answers import Answer
 from infra.errors import PulseError
 from infra.models import Document
 from infra.redis import AWAY, RedisUnavailable

@@ -1,7 +1,6 @@
-"""The one way to Redis: a client per process, and a listener to its channels that outlives every disconnect."""
+"""The one way to Redis: a client per process."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
-from infra import backoff, embedded
+from infra import embedded
 from infra.errors import PulseError
 from infra.settings import Settings
 
@@ -23,7 +22,6 @@ from infra.settings import Settings
 #: failover). Every write of ours can be sent twice, so the client retries by itself first.
 AWAY = (RedisError, OSError)
 _PASSING = (RedisConnectionError, ReadOnlyError)
-_LONGEST_WAIT_S = 2.0
 log = structlog.stdlib.get_logger()
 
 
@@ -96,37 +94,3 @@ def blocking_twin(redis: Redis) -> BlockingRedis:
     if issubclass(redis.connection_pool.connection_class, SSLConnection):
         kept |= {"ssl": True} | {key: value for key, value in options.items() if key.startswith("ssl_")}
     return BlockingRedis(**kept, socket_connect_timeout=2, socket_timeout=5)
-
-
-def _hand(data: bytes, on_message: Callable[[bytes], None]) -> None:
-    try:
-        on_message(data)
-    except Exception:
-        log.exception("a message could not be understood")  # and the next ones still are
-
-
-async def listen(
-    redis: Redis,
-    channels: Sequence[str],
-    on_message: Callable[[bytes], None],
-    on_subscribed: Callable[[], None],
-) -> None:
-    """Hand every message of `channels` to `on_message`, for ever.
-
-    Messages said while the connection was away are lost by their nature: `on_subscribed` is called after every
-    (re)connect, so that the caller can look at the truth once.
-    """
-    failures = 0
-    while True:
-        try:
-            async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # pyright: ignore[reportUnknownMemberType]
-                await pubsub.subscribe(*channels)  # pyright: ignore[reportUnknownMemberType]
-                failures = 0
-                on_subscribed()
-                while True:
-                    message = cast("dict[str, Any] | None", await pubsub.get_message(True, timeout=5.0))  # noqa: FBT003
-                    if message is not None:
-                        _hand(message["data"], on_message)
-        except (RedisError, OSError):
-            failures += 1
-            await asyncio.sleep(backoff.wait_s(failures, base_s=0.05, most_s=_LONGEST_WAIT_S))

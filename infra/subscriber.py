@@ -24,11 +24,11 @@ _STEADY_S = 5.0
 class Listener(Protocol):
     """Who is told what is heard."""
 
-    def on_subscribed(self, channel: str) -> None:
+    def on_subscribed(self, channel: str, /) -> None:
         """From now on the channel is heard; what was said before has to be read."""
         ...
 
-    def on_message(self, channel: str, data: bytes) -> None:
+    def on_message(self, channel: str, data: bytes, /) -> None:
         """A message was heard."""
         ...
 

@@ -1,6 +1,7 @@
 """A worker of the studio: the pool that performs jobs, stops the cancelled ones and keeps what the others have used."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from arq.worker import Retry, func
 from infra import ground, queue
 from infra import redis as road
 from infra.settings import Settings
+from infra.subscriber import Subscriber
 from providers.vendors import Vendors
 from workers import lifecycle, pools
 from workers.context import LostLease, Run
@@ -25,6 +27,26 @@ log = structlog.stdlib.get_logger()
 
 # Our own limit of tries stands in the job's row; arq's counter, which also counts shutdowns, must never end a job.
 _NEVER = 1_000_000_000
+
+
+class _Cancels:
+    """Hears which jobs are not wanted any more; what is said while it is deaf, their next checkpoint tells."""
+
+    def __init__(self, runs: Mapping[UUID, Run]) -> None:
+        """Stop those of `runs`."""
+        self._runs = runs
+
+    def on_message(self, _channel: str, job_id: bytes) -> None:
+        """Stop a job, if it runs here."""
+        run = self._runs.get(UUID(job_id.decode()))
+        if run is not None:
+            run.cancel()
+
+    def on_subscribed(self, _channel: str) -> None:
+        """Nothing has to be read."""
+
+    def on_deaf(self) -> None:
+        """Nothing has to be known."""
 
 
 class StudioPool(Pool):
@@ -73,8 +95,9 @@ class StudioPool(Pool):
             runs=self.runs,
             spares=await self._opened.enter_async_context(Spares(*preloaded)) if preloaded else None,
         )
-        listening = road.listen(self.ground.redis, [queue.CANCELS], self._cancel, lambda: None)
-        self._watching = [asyncio.create_task(listening), asyncio.create_task(self._keep_progress())]
+        cancels = Subscriber(self.ground.redis, _Cancels(self.runs))
+        cancels.want(queue.CANCELS)
+        self._watching = [asyncio.create_task(cancels.run()), asyncio.create_task(self._keep_progress())]
         log.info("pool is ready", queue=self.queue_name, slots=self.max_jobs)
 
     async def _close(self, ctx: dict[Any, Any]) -> None:  # noqa: ARG002
@@ -96,11 +119,6 @@ class StudioPool(Pool):
             raise Failed
         if outcome is not None:
             raise Retry(defer=outcome)
-
-    def _cancel(self, job_id: bytes) -> None:
-        run = self.runs.get(UUID(job_id.decode()))
-        if run is not None:
-            run.cancel()
 
     def lose(self, job_ids: list[str]) -> None:
         """Stop jobs that another worker has taken, without a word from them."""

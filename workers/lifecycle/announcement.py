@@ -1,6 +1,5 @@
 """What the queue and the streams hear of jobs that were admitted just now: all of it in one pipeline."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,31 +19,29 @@ from workers.lifecycle.submissions import Admitted, Submitted
 
 log = structlog.stdlib.get_logger()
 
-# How long a submission waits for a Redis that hangs.
-_PATIENCE_S = 2.0
 _QUEUED = events.line(events.Queued())
 
 
 async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[Place | None]:
     """Say "queued" and put on the queue what was admitted just now; where that cannot be done, the tender will.
 
-    Returns where each waits then; None stands for one that does not, or of which that is not known.
+    How long that may take, the caller says. Returns where each waits then; None stands for one that does not, or of
+    which that is not known.
     """
     new = [each for each in submitted if each.known is None]
-    pools = _by_pool(each.job for each in new)
+    queued = _by_pool(each.job for each in new)
 
     def fill(pipe: Any) -> None:
         # The events first: once a job is on the queue, its worker may speak at any moment.
         ground.streams.put(pipe, [_first_words(each) for each in new])
-        for pool, waiting in pools.items():
+        for pool, waiting in queued.items():
             ground.queue.add(pipe, queue.name(pool), waiting)
             ground.overseer.add_places(pipe, pool, [job.id for job in waiting])
 
     places: dict[str, Place | None] = {}
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            told = await road.execute(ground.redis, fill)
-        for waiting, answer in zip(pools.values(), told[2::2], strict=True):
+        told = await road.execute(ground.redis, fill)
+        for waiting, answer in zip(queued.values(), told[2::2], strict=True):
             places.update(zip([job.id for job in waiting], overview.read(answer), strict=True))
     except road.AWAY:
         log.warning("admitted while the queue is away; the tender will queue them", jobs=len(new))

@@ -13,13 +13,13 @@ from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, Parameter, QueryParameter
 
-from api.body import UnknownKind
 from api.given import key_of
 from api.handover import Opened, Streaming
 from api.paths import job_id
 from api.viewers import Hold, Viewer
 from infra import frames
 from infra import streams as speech
+from infra.decoding import UnknownKind
 from infra.errors import PulseError
 from infra.frames import Form
 from infra.ground import Ground

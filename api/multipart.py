@@ -20,7 +20,7 @@ from msgspec import Struct
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
 from api import problems
-from api.body import InvalidText, MissingField, TooLong
+from infra.decoding import InvalidText, MissingField, TooLong
 from infra.errors import PulseError
 
 _FILE = "file"

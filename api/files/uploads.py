@@ -10,6 +10,7 @@ from litestar.types import ASGIApp
 from api import answers, body, idempotency, multipart
 from api.files.answers import AnnouncedAnswer, announced
 from api.multipart import Posted
+from infra import decoding
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account
@@ -85,10 +86,10 @@ def _posted(posted: Posted, bound: int) -> Announcement:
     purpose = fields.pop("purpose", "")
     folder, media_type = fields.pop("folder", ""), fields.pop("media_type", "")
     if unknown := next(iter(fields), None):
-        raise body.UnknownField(field=unknown)
+        raise decoding.UnknownField(field=unknown)
     for field, value in (("purpose", purpose), ("name", name)):
         if not value:
-            raise body.MissingField(field=field)
+            raise decoding.MissingField(field=field)
     return Announcement(
         name=name,
         purpose=purpose,

@@ -12,7 +12,6 @@ from litestar import Request
 from litestar.testing import RequestFactory
 
 from api import multipart
-from api.body import InvalidText, MissingField, TooLong
 from api.multipart import (
     BoundaryMissing,
     BoundaryNotFound,
@@ -26,6 +25,7 @@ from api.multipart import (
     TruncatedForm,
     UploadStalled,
 )
+from infra.decoding import InvalidText, MissingField, TooLong
 from infra.errors import PulseError
 
 BOUNDARY = "----boundary.7"

@@ -71,7 +71,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _text("Redis 7+ or Valkey 8+ to use, `redis://...`, `rediss://...` or `unix://...`; empty: the embedded one."),
     ] = ""
     secret: Annotated[
-        str, _text("Signs links to files, and API keys are kept under it; 32 characters or more in production.")
+        str,
+        _text(
+            "Signs links to files; API keys and webhook secrets are kept under it. 32 characters or more in production."
+        ),
     ] = DEVELOPMENT_SECRET
     body_limit_bytes: Annotated[int, Meta(ge=1024, description="Largest request body; more is answered 413.")] = (
         1_048_576
@@ -160,6 +163,26 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(ge=0, description="Seconds a worker told to stop gives its running jobs before it hands them back.")
     ] = 110.0
     tend_every_s: Annotated[float, Meta(gt=0, description="Seconds between two rounds of the tender.")] = 5.0
+    batch_slots: Annotated[int, Meta(ge=1, description="Batches that one worker process reads at a time.")] = 4
+    batch_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of reading a batch may run.")] = (
+        3600.0
+    )
+    batch_lines: Annotated[int, Meta(ge=1, le=1_000_000, description="Lines that one batch may have.")] = 100_000
+    batch_bytes: Annotated[int, Meta(ge=1024, description="Largest input of a batch.")] = 209_715_200
+    batch_window: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Lines of one account's batches that are jobs at a time; the rest follow."),
+    ] = 2_000
+    batch_keep_days: Annotated[
+        int, Meta(ge=1, description="Days for which the results of a finished batch are kept.")
+    ] = 30
+    account_batches: Annotated[int, Meta(ge=1, description="Unfinished batches of one account at a time.")] = 100
+    webhook_slots: Annotated[int, Meta(ge=1, le=1000, description="Webhooks that one process delivers at a time.")] = 50
+    webhook_timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="Seconds that a receiver has to answer a webhook.")
+    ] = 20.0
+    webhook_keep_days: Annotated[int, Meta(ge=1, description="Days for which the log of deliveries is kept.")] = 30
+    account_webhooks: Annotated[int, Meta(ge=1, description="Webhook endpoints of one account.")] = 20
     chat_slots: Annotated[int, Meta(ge=1, description="Chat jobs that one worker process runs at a time.")] = 8
     chat_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a chat job may run.")] = 300.0
     openai_api_key: Annotated[

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, MetaData, Text, func
+from sqlalchemy import BigInteger, DateTime, Integer, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase, mapped_column
@@ -13,6 +13,7 @@ Id = Annotated[UUID, mapped_column(PG_UUID(as_uuid=True), primary_key=True)]
 Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 Now = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 Units = Annotated[int, mapped_column(BigInteger, server_default="0")]
+Count = Annotated[int, mapped_column(Integer, server_default="0")]
 Document = dict[str, Any]
 
 

@@ -28,6 +28,8 @@ class Job(Table):
         Index("ix_jobs_account_id_unfinished", "account_id", postgresql_where=text("finished_at IS NULL")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("start_by IS NOT NULL AND finished_at IS NULL")),
         Index("ix_jobs_cancel_by", "cancel_by", postgresql_where=text("cancel_by IS NOT NULL AND finished_at IS NULL")),
+        # The jobs of a batch, in lists.
+        Index("ix_jobs_batch_id_id", "batch_id", text("id DESC"), postgresql_where=text("batch_id IS NOT NULL")),
         # Dead letters: what failed and was not given another go.
         Index("ix_jobs_dead", "id", postgresql_where=text("error IS NOT NULL AND replayed_as IS NULL")),
         {"postgresql_partition_by": "RANGE (id)"},

@@ -1,8 +1,8 @@
 """What an account may spend: balances per meter and period, holds per holder and meter, and the ledger behind both.
 
-A holder is what units are held for: a job, or a file. Holds and ledger entries grow with every one, so they are
-range-partitioned by a UUIDv7 (a month each). They have no foreign keys to their holders: one writer puts both in one
-transaction, and old partitions must be detachable apart.
+A holder is what units are held for: a job, a file, or a batch whose lines are still to become jobs. Holds and ledger
+entries grow with every one, so they are range-partitioned by a UUIDv7 (a month each). They have no foreign keys to
+their holders: one writer puts both in one transaction, and old partitions must be detachable apart.
 """
 
 from uuid import UUID
@@ -49,6 +49,7 @@ class Hold(Table):
     __tablename__ = "holds"
     __table_args__ = (
         CheckConstraint("units > 0 AND settled BETWEEN 0 AND units", name="within_units"),
+        CheckConstraint("drawn BETWEEN 0 AND units", name="within_drawn"),
         CheckConstraint("state IN ('held', 'settled', 'voided', 'released')", name="state"),
         CheckConstraint("(state = 'held') = (resolved_at IS NULL)", name="resolved_once"),
         {"postgresql_partition_by": "RANGE (holder_id)"},
@@ -59,6 +60,8 @@ class Hold(Table):
     account_id: Mapped[UUID]
     balance_id: Mapped[UUID]
     units: Mapped[int] = mapped_column(BigInteger)
+    #: Of a batch's hold: what its jobs hold themselves by now, or was given back before its end.
+    drawn: Mapped[Units]
     settled: Mapped[Units]
     state: Mapped[str] = mapped_column(server_default="held")
     created_at: Mapped[Now]
@@ -70,7 +73,7 @@ class LedgerEntry(Table):
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
-        CheckConstraint("kind IN ('grant', 'hold', 'settle', 'void', 'release')", name="kind"),
+        CheckConstraint("kind IN ('grant', 'hold', 'draw', 'settle', 'void', 'release')", name="kind"),
         Index(None, "balance_id", "id"),
         {"postgresql_partition_by": "RANGE (id)"},
     )

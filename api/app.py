@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api import docs, events, files, given, health, jobs, problems, storage
+from api import docs, events, files, given, health, jobs, problems, storage, webhooks
 from api.answers import Answer
 from api.direct import Direct
 from api.edge import Edge
@@ -74,7 +74,7 @@ def create_app(configured: Settings) -> Studio:
             await streams.close()
             await ground.leave(laid)
 
-    routes = [index, health.router(), jobs.router(), events.router(), files.router(), docs.assets()]
+    routes = [index, health.router(), jobs.router(), events.router(), files.router(), webhooks.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     app = Studio(

@@ -43,6 +43,16 @@ async def read_as[T](request: Request[Any, Any, Any], shape: type[T], *, most_by
     return decoding.decode(body, functools.partial(msgspec.json.decode, type=shape))
 
 
+async def read_if_any[T](request: Request[Any, Any, Any], shape: type[T], *, most_bytes: int) -> T:
+    """Decode the body of `request` as a `shape` of which nothing is required; where there is none, as it is by itself.
+
+    Raises as `read_as` does.
+    """
+    _expect_json(request)
+    body = await _whole(request, most_bytes) or b"{}"
+    return decoding.decode(body, functools.partial(msgspec.json.decode, type=shape))
+
+
 async def _whole(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
     """Return the body; raises `BodyTooLarge` as soon as it is known to be: before any of it is read, if it says so."""
     told = heads.first(request, b"content-length")

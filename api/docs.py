@@ -15,9 +15,10 @@ from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
 
-from api import files, problems
+from api import files, problems, webhooks
 from workers import kinds
 from workers.files import Announcement
+from workers.webhooks import endpoints
 
 _ASSETS = "/docs/assets"
 _PAGE = f"""<!doctype html>
@@ -44,6 +45,11 @@ def _bodies() -> dict[tuple[str, str], Any]:
         ("post", "/v1/files"): Announcement,
         ("patch", "/v1/files/{id}"): files.Change,
         ("patch", "/v1/files/folders"): files.Move,
+        ("post", "/v1/webhooks"): endpoints.NewEndpoint,
+        ("patch", "/v1/webhooks/{id}"): endpoints.EndpointChange,
+        ("post", "/v1/webhooks/{id}/rotate"): webhooks.Rotation,
+        ("post", "/v1/webhooks/secret/rotate"): webhooks.Rotation,
+        ("post", "/v1/webhooks/{id}/recover"): webhooks.Recovery,
     }
 
 

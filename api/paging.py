@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from infra.errors import PulseError
-from infra.models import File, Job
+from infra.models import File, Job, WebhookDelivery, WebhookEndpoint
 
 
 class InvalidCursor(PulseError):
@@ -28,7 +28,9 @@ class InvalidState(PulseError):
     status = 400
 
 
-def cut[Item: Job | File](found: Sequence[Item], most: int) -> tuple[Sequence[Item], str | None]:
+def cut[Item: Job | File | WebhookEndpoint | WebhookDelivery](
+    found: Sequence[Item], most: int
+) -> tuple[Sequence[Item], str | None]:
     """Return a page of what was found, of one item more than it has, and the cursor of the page after it, if any."""
     shown = found[:most]
     return shown, str(shown[-1].id) if len(found) > len(shown) else None

@@ -4,6 +4,8 @@ from uuid import UUID
 
 from workers.files import FileNotFound
 from workers.jobs import JobNotFound
+from workers.webhooks.deliveries import DeliveryNotFound
+from workers.webhooks.endpoints import WebhookNotFound
 
 
 def job_id(text: str) -> UUID:
@@ -20,3 +22,19 @@ def file_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise FileNotFound from None
+
+
+def webhook_id(text: str) -> UUID:
+    """Read a webhook endpoint's id; raises `WebhookNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise WebhookNotFound from None
+
+
+def delivery_id(text: str) -> UUID:
+    """Read a delivery's id; raises `DeliveryNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise DeliveryNotFound from None

@@ -2,6 +2,8 @@
 
 #: pool -> the kinds it runs; one line of the Procfile each.
 POOLS: dict[str, tuple[str, ...]] = {"chat": ("chat",), "scan": ("scan",)}
+#: The kinds that only the studio itself submits: nobody is told of their ends.
+OWN = ("scan",)
 #: pool -> what its spare children have loaded before a job needs one (`workers/craft/child.py`).
 PRELOADS: dict[str, tuple[str, ...]] = {"scan": ("workers.scan.examine",)}
 

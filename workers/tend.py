@@ -20,6 +20,7 @@ from infra.models import Job
 from infra.storage import StorageUnavailable
 from workers import control, files, intake, lifecycle, pools
 from workers.desk import Desk
+from workers.webhooks import retention
 
 log = structlog.stdlib.get_logger()
 
@@ -82,6 +83,7 @@ async def _tend_jobs(ground: Ground) -> None:
         if clock() - kept_house_at >= _HOUSEKEEPING_EVERY_S:
             kept_house_at = clock()
             await _try("keep house", keep_house(ground))
+            await _try("forget old webhooks", retention.forget(ground))
         await _try("tell the pools", control.reconcile(ground))
         await _try("reconcile", _round(ground, missing))
         await _try("say that a tender lives", _live_on(ground))

@@ -209,11 +209,15 @@ class Fetcher:
         headers: Mapping[str, str] | None = None,
         most_bytes: int = 65_536,
         within_s: float | None = None,
+        body_s: float | None = None,
         field: str = "url",
     ) -> Answered:
-        """Post `body` and return the answer, cut after `most_bytes`; a compressed one is taken to be empty."""
+        """Post `body` and return the answer, cut after `most_bytes`; a compressed one is taken to be empty.
+
+        With `body_s` what counts is the answer's head: of its body there is what came in so many seconds after that.
+        """
         async with self._answer("POST", url, _checked(headers), body, within_s, field) as answer:
-            start = await answer.start(most_bytes)
+            start = await answer.start(most_bytes, within_s=body_s)
         return Answered(status=answer.status, headers=answer.headers, body=start)
 
     @asynccontextmanager

@@ -1,6 +1,8 @@
 """What another server's answer has to be before its body is read, and how much of that body is taken."""
 
+import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -67,6 +69,12 @@ class FetchTooLarge(PulseError):
     status = 502
 
 
+_HANGS_OR_BREAKS = (
+    *(TimeoutError, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.RemoteProtocolError),
+    *(ssl.SSLError, FetchBroken),
+)
+
+
 class Answer:
     """An answer whose head has come. Names of `headers` are in small letters."""
 
@@ -118,16 +126,28 @@ class Answer:
                     raise FetchTooLarge(most_bytes=most_bytes)
                 yield piece
 
-    async def start(self, most_bytes: int) -> bytes:
-        """Return the first bytes of the body, and read no more; none of one that is compressed."""
+    async def start(self, most_bytes: int, *, within_s: float | None = None) -> bytes:
+        """Return the first bytes of the body, and read no more; none of one that is compressed.
+
+        With `within_s`, those that came in so many seconds, be it that the body then hangs or broke off.
+        """
         taken = bytearray()
-        if not self.encoded:
-            async with aclosing(self._body()) as pieces:
-                async for piece in pieces:
-                    taken += piece
-                    if len(taken) >= most_bytes:
-                        break
+        if self.encoded:
+            return b""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._take(taken, most_bytes)
+        except _HANGS_OR_BREAKS:
+            if within_s is None:
+                raise
         return bytes(taken[:most_bytes])
+
+    async def _take(self, taken: bytearray, most_bytes: int) -> None:
+        async with aclosing(self._body()) as pieces:
+            async for piece in pieces:
+                taken += piece
+                if len(taken) >= most_bytes:
+                    break
 
     async def _body(self) -> AsyncGenerator[bytes]:
         """Yield the body; each of its chunks costs the same, so that a body of crumbs would keep the process busy."""

@@ -16,8 +16,9 @@ from scripts.pulse.doctor import machine
 from tests.scripts.conftest import Pulse
 from tests.scripts.stand_in import Refusal, StandIn
 from workers import pools, tend
+from workers.webhooks import pool as webhooks
 
-NEEDED = ["PostgreSQL", "Redis", "API", "workers", "tender", "model server"]
+NEEDED = ["PostgreSQL", "Redis", "API", "workers", "tender", "webhooks", "model server"]
 
 
 def checks(pulse: Pulse, **more: str) -> dict[str, dict[str, Any]]:
@@ -78,11 +79,13 @@ def test_an_api_that_is_ready_and_workers_that_live_are_ok(operator: Pulse, api:
         for pool in pools.POOLS:
             redis.set(f"arq:queue:{pool}:health-check", "alive", ex=60)
         redis.set(tend.ALIVE, 1, ex=60)
+        redis.set(webhooks.ALIVE, 1, ex=60)
     done = operator("doctor")
     assert done.exit_code == 0, done.stdout
     assert f"ready at {api.url}" in done.stdout
     assert "alive: chat, scan" in done.stdout
     assert "tender  " in done.stdout
+    assert "webhooks  " in done.stdout
 
 
 def test_an_api_that_is_not_ready_is_failed(operator: Pulse, api: StandIn) -> None:

@@ -12,7 +12,7 @@ from infra.models import Account
 from infra.settings import Settings
 from tests.support.chats import Client, chat, submit
 from tests.support.lives import asked, job_of, submit_all
-from workers import dead, events, kinds, lifecycle
+from workers import dead, kinds, lifecycle
 from workers.desk import Desk
 from workers.lifecycle import End, Submitted
 
@@ -81,15 +81,6 @@ async def test_what_is_asked_beside_the_kind_is_kept_in_columns_of_its_own(groun
     assert set(job.spec) == {"kind", "input"}
     other = await job_of(ground, plain.job.id)
     assert (other.timeout_s, other.webhook, other.batch_id, other.cancel_by) == (None, None, None, None)
-
-
-async def test_that_nothing_is_delivered_to_a_webhook_yet_is_said(ground: Ground, account: Account) -> None:
-    told, silent = await submit_all(ground, [asked(account, webhook=HOOK), asked(account)])
-    assert isinstance(told, Submitted)
-    assert isinstance(silent, Submitted)
-    said = [events.decode(event.data) for event in await ground.streams.read(told.job.id)]
-    assert said == [events.Queued(), events.Warning(code="webhook_not_delivered")]
-    assert [events.decode(event.data) for event in await ground.streams.read(silent.job.id)] == [events.Queued()]
 
 
 async def test_another_go_is_under_the_same_conditions(ground: Ground, account: Account) -> None:

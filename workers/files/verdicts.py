@@ -17,6 +17,7 @@ from quotas import ledger
 from workers.files import discards
 from workers.files.keys import asset_key, quarantine_key
 from workers.files.uploads import METER
+from workers.webhooks import messages
 
 log = structlog.stdlib.get_logger()
 
@@ -93,6 +94,7 @@ async def _kept(
     await session.flush()
     await _leave_quarantine(session, file)
     await ledger.settle(session, {file.id: {METER: original.size_bytes}})
+    await _tell(session, file)
     return "ready"
 
 
@@ -108,7 +110,22 @@ async def reject(ground: Ground, account_id: UUID, file_id: UUID, error: Documen
         file.state, file.decided_at, file.error = "rejected", datetime.now(UTC), error
         await _leave_quarantine(session, file)
         await ledger.settle(session, {file.id: {}})
+        await _tell(session, file)
     return "rejected"
+
+
+async def _tell(session: AsyncSession, file: File) -> None:
+    data: Document = {
+        "id": str(file.id),
+        "state": file.state,
+        "purpose": file.purpose,
+        "name": file.name,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "error": file.error,
+        "url": f"/v1/files/{file.id}",
+    }
+    await messages.note(session, file.account_id, f"file.{file.state}", file.id, data)
 
 
 async def _leave_quarantine(session: AsyncSession, file: File) -> None:

@@ -50,7 +50,7 @@ async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[Place
 
 def _first_words(admitted: Submitted) -> Append:
     job, said = admitted.job, [_QUEUED]
-    if admitted.crossings or job.webhook is not None:
+    if admitted.crossings:
         said += _warnings(admitted)
     source = Source(job_id=job.id, account_id=job.account_id, kind=job.kind, batch_id=job.batch_id)
     return Append(source=source, attempt=0, first=1, lines=said)
@@ -58,8 +58,6 @@ def _first_words(admitted: Submitted) -> Append:
 
 def _warnings(admitted: Submitted) -> list[Line]:
     said = [events.Warning(code=f"quota_{it.percent}", detail={"meter": it.meter}) for it in admitted.crossings]
-    if admitted.job.webhook is not None:
-        said.append(events.Warning(code="webhook_not_delivered"))
     return [events.line(each) for each in said]
 
 

@@ -94,13 +94,20 @@ _FINISH = text(f"""
             result = CAST(l.result AS jsonb), error = CAST(l.error AS jsonb), transcript = CAST(l.transcript AS jsonb)
         FROM locked l LEFT JOIN charges c ON c.holder_id = l.id
         WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
-        RETURNING j.id, j.account_id, j.kind, j.batch_id, j.attempt, j.state, j.charged, j.unique_key
+        RETURNING j.id, j.account_id, j.kind, j.batch_id, j.attempt, j.state, j.charged, j.unique_key, j.webhook
     ), freeing AS (
         DELETE FROM unique_jobs u USING ending e
         WHERE u.account_id = e.account_id AND u.key = e.unique_key AND u.job_id = e.id
+    ), telling AS (
+        INSERT INTO webhook_messages (id, account_id, type, subject_id, url)
+        SELECT uuidv7(), account_id, 'job.' || state, id, webhook FROM ending
+        WHERE batch_id IS NULL AND kind <> ALL('{{{",".join(pools.OWN)}}}')
+              AND (webhook IS NOT NULL OR account_id IN (
+                  SELECT w.account_id FROM webhook_endpoints w
+                  WHERE w.account_id IN (SELECT account_id FROM ending) AND w.disabled_at IS NULL))
     )
     SELECT id, account_id, kind, batch_id, attempt, state, charged FROM ending
-""")  # noqa: S608 (a constant of the ledger)
+""")  # noqa: S608 (constants)
 
 
 async def finish(ground: Ground, ends: Sequence[End]) -> list[Ended | None]:

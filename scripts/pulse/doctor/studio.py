@@ -11,6 +11,7 @@ from scripts.pulse import place
 from scripts.pulse.doctor.finding import Finding, attempt, failed, ok
 from scripts.pulse.place import Place
 from workers import pools, tend
+from workers.webhooks import pool as webhooks
 
 _START = "start the studio: make run"
 
@@ -22,6 +23,7 @@ async def check(settings: Settings) -> list[Finding]:
             attempt("API", _api(settings), _START),
             attempt("workers", _workers(settings), _START),
             attempt("tender", _tender(settings), _START),
+            attempt("webhooks", _webhooks(settings), _START),
         ),
         *await _model(settings),
     ]
@@ -60,6 +62,14 @@ async def _tender(settings: Settings) -> Finding:
     if not lives:
         return failed("tender", "nobody mends what is lost", f"{_START} (or python -m workers tend)")
     return ok("tender", "alive")
+
+
+async def _webhooks(settings: Settings) -> Finding:
+    async with ground.opened(settings) as opened:
+        lives = await opened.redis.exists(webhooks.ALIVE)
+    if not lives:
+        return failed("webhooks", "nobody delivers them", f"{_START} (or python -m workers webhooks)")
+    return ok("webhooks", "alive")
 
 
 async def _model(settings: Settings) -> list[Finding]:

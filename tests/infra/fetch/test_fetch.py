@@ -12,7 +12,7 @@ from infra.errors import PulseError
 from infra.fetch import Downloaded, Fetcher
 from tests.infra.fetch.conftest import Reaching
 from tests.support.line import until
-from tests.support.strangers import Stranger, answer
+from tests.support.strangers import Script, Stranger, answer
 
 type Refused = Callable[[Awaitable[object]], Awaitable[PulseError]]
 
@@ -300,3 +300,33 @@ async def test_the_policy_for_what_users_name_allows_what_operators_allow() -> N
         with pytest.raises(PulseError) as refused:
             await fetcher.get("https://10.0.0.1/", most_bytes=1)
     assert refused.value.code == "address_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("script", "start"),
+    [
+        (half_a_file, b"x" * 9),
+        (OK + b"\r\nsome", b"some"),
+        (OK + b"Content-Length: 9\r\n\r\nhalf", b"half"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nno chunk", b"half"),
+        (OK + b"Content-Encoding: gzip\r\n\r\nx", b""),
+    ],
+)
+async def test_where_the_head_is_what_counts_the_body_may_hang_or_break_off(
+    script: Script | bytes, start: bytes, reaching: Reaching
+) -> None:
+    async with Stranger.serving(script) as server:
+        url = f"http://files.example.com:{server.port}/"
+        answered = await reaching(server).post(url, b"news", most_bytes=9, body_s=0.2)
+    assert (answered.status, answered.body) == (200, start)
+
+
+async def test_a_body_that_hangs_is_waited_for_no_longer_than_it_is_given(reaching: Reaching) -> None:
+    async def hanging(writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"\r\nslow")
+        await asyncio.Event().wait()
+
+    async with Stranger.serving(hanging) as server:
+        url = f"http://files.example.com:{server.port}/"
+        answered = await reaching(server, read_s=1000, within_s=1000).post(url, b"news", body_s=0.1)
+    assert answered.body == b"slow"

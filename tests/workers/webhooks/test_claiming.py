@@ -1,0 +1,111 @@
+"""What is taken up: accounts take turns, nothing is taken twice, and no address has too many at a time."""
+
+import asyncio
+from collections import Counter
+from uuid import UUID
+
+from infra import ids
+from infra.ground import Ground
+from infra.models import Account
+from infra.seal import Seal
+from tests.support.hooks import deliveries, do, hook, spread_all, tell
+from workers.webhooks import claiming
+from workers.webhooks.claiming import MOST_OF_ONE, Claimed, Due
+
+SLOTS = 48
+
+
+def due(account_id: UUID, target: UUID, pauses: int = 0) -> Due:
+    """Return a delivery that is due."""
+    return Due(id=ids.new(), account_id=account_id, target=target, pauses=pauses, dead=False)
+
+
+def under_way(account_id: UUID, target: UUID) -> Claimed:
+    """Return a delivery that is under way."""
+    return Claimed(
+        id=ids.new(),
+        message_id=ids.new(),
+        account_id=account_id,
+        endpoint_id=target,
+        url="",
+        body="",
+        tries=1,
+        failures=0,
+    )
+
+
+def chosen(waiting: list[Due], busy: list[Claimed], slots: int = SLOTS) -> Counter[UUID]:
+    """Return how many are chosen of each target."""
+    taken = set(claiming.choose(waiting, busy, slots))
+    return Counter(each.target for each in waiting if each.id in taken)
+
+
+def test_accounts_take_turns_and_so_do_their_endpoints() -> None:
+    one, other, a, b, c = (ids.new() for _ in range(5))
+    waiting = [due(one, a) for _ in range(50)] + [due(one, b) for _ in range(50)] + [due(other, c) for _ in range(3)]
+    assert chosen(waiting, []) == {a: 8, b: 8, c: 3}
+    assert chosen(waiting, [], slots=8) == {a: 1, b: 1, c: 2}, "a third of eight at most, and by turns"
+    first = claiming.choose(waiting, [], 2)
+    assert first == [waiting[0].id, waiting[100].id], "the oldest of each"
+
+
+def test_who_has_more_under_way_has_its_turn_later() -> None:
+    one, other, a, c = (ids.new() for _ in range(4))
+    waiting = [due(one, a) for _ in range(5)] + [due(other, c) for _ in range(5)]
+    busy = [under_way(one, a) for _ in range(4)]
+    assert chosen(waiting, busy, slots=8) == {c: 2}
+    assert chosen(waiting, busy, slots=12) == {c: 4}
+    assert chosen(waiting, busy, slots=30) == {a: 4, c: 5}
+
+
+def test_an_endpoint_has_eight_at_a_time_and_one_where_it_asked_for_less() -> None:
+    one, a, b = (ids.new() for _ in range(3))
+    waiting = [due(one, a) for _ in range(20)] + [due(one, b, pauses=2) for _ in range(20)]
+    assert chosen(waiting, []) == {a: MOST_OF_ONE, b: 1}
+    assert chosen(waiting, [under_way(one, a), under_way(one, b)]) == {a: MOST_OF_ONE - 1}
+
+
+async def test_many_processes_at_once_claim_each_delivery_once(ground: Ground, account: Account) -> None:
+    for n in range(6):
+        await hook(ground, account.id, f"https://hooks.example.com/{n}")
+    await tell(ground, account.id, times=5)
+    await spread_all(ground)
+    seal = Seal(ground.settings.secret)
+    claims = await asyncio.gather(*(claiming.claim(ground, seal, [], 300) for _ in range(5)))
+    claims += [await claiming.claim(ground, seal, [], 300)]
+    taken = Counter(each.id for claim in claims for each in claim.deliveries)
+    assert len(taken) == 30
+    assert set(taken.values()) == {1}
+    assert all(claim.keys.keys() == {each.target for each in claim.deliveries} for claim in claims)
+
+
+async def test_what_is_for_an_endpoint_that_is_off_or_was_deleted_is_canceled(ground: Ground, account: Account) -> None:
+    off, gone, on = [await hook(ground, account.id, f"https://hooks.example.com/{n}") for n in range(3)]
+    await tell(ground, account.id, times=2)
+    await spread_all(ground)
+    await do(
+        ground, "UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = 'account' WHERE id = :i", i=off.id
+    )
+    await do(ground, "DELETE FROM webhook_endpoints WHERE id = :i", i=gone.id)
+    claim = await claiming.claim(ground, Seal(ground.settings.secret), [], SLOTS)
+    assert [each.endpoint_id for each in claim.deliveries] == [on.id] * 2
+    assert Counter((each.endpoint_id, each.state) for each in await deliveries(ground)) == {
+        (off.id, "canceled"): 2,
+        (gone.id, "canceled"): 2,
+        (on.id, "pending"): 2,
+    }
+
+
+async def test_what_waits_for_a_full_or_paused_endpoint_hides_nothing_behind_it(
+    ground: Ground, account: Account
+) -> None:
+    full, paused = [await hook(ground, account.id, f"https://hooks.example.com/{n}") for n in range(2)]
+    await tell(ground, account.id, times=600)
+    await spread_all(ground)
+    behind = await hook(ground, account.id, "https://hooks.example.com/behind")
+    await tell(ground, account.id)
+    await spread_all(ground)
+    await do(ground, "UPDATE webhook_endpoints SET paused_until = now() + interval '1 hour' WHERE id = :i", i=paused.id)
+    busy = [under_way(account.id, full.id) for _ in range(MOST_OF_ONE)]
+    claim = await claiming.claim(ground, Seal(ground.settings.secret), busy, 60)
+    assert [each.endpoint_id for each in claim.deliveries] == [behind.id]

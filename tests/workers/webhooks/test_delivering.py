@@ -1,0 +1,404 @@
+"""What receivers get, and what becomes of it by what they answer: real servers, real deliveries."""
+
+import asyncio
+import base64
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from structlog.testing import capture_logs
+
+from infra import ids
+from infra.ground import Ground
+from infra.models import Account
+from infra.seal import Seal
+from quotas import accounts
+from tests.support.hooks import (
+    Hook,
+    deliveries,
+    delivering,
+    do,
+    endpoint,
+    hook,
+    hurry,
+    next_in_s,
+    spread_all,
+    tell,
+    tries,
+    until_over,
+    until_tried,
+)
+from tests.support.receivers import FINE, Receiver, slowly
+from tests.support.strangers import answer
+from tests.workers.webhooks.test_signing import verify_ed25519
+from workers.webhooks import claiming, outcomes, schedule, secrets, sending
+
+BUSY = answer(b"busy", status="503 Service Unavailable")
+GONE = answer(b"gone", status="410 Gone")
+
+
+def verify(kept: Hook, received: Any) -> Any:
+    """Return the payload, if the receivers' library takes it."""
+    return Webhook(kept.secret.secret).verify(received.body, received.headers)
+
+
+async def test_an_endpoint_gets_what_happened_signed_within_a_moment(hooked: Ground, account: Account) -> None:
+    async with Receiver.serving() as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        (received,) = await receiver.got(1)
+        (delivery,) = await until_over(hooked, 1)
+    payload = verify(kept, received)
+    assert (payload["type"], payload["data"]) == ("file.ready", {"n": 0})
+    assert abs(datetime.fromisoformat(payload["timestamp"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert received.headers["content-type"] == "application/json"
+    assert received.id == f"msg_{delivery.message_id.hex}"
+    assert (delivery.state, delivery.status, delivery.tries) == ("delivered", 204, 1)
+    (entry,) = tries(delivery)
+    assert entry.keys() == {"at", "status", "took_ms", "code", "answer"}
+    assert (entry["status"], entry["code"], entry["answer"]) == (204, None, "")
+
+
+async def test_ed25519_is_verified_by_the_public_key_alone(hooked: Ground, account: Account) -> None:
+    async with Receiver.serving() as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url, signature="ed25519")
+        await tell(hooked, account.id)
+        (received,) = await receiver.got(1)
+    public = kept.secret.public_key
+    assert public is not None
+    assert verify_ed25519(public, received.headers, received.body)
+    assert not verify_ed25519(public, received.headers, received.body + b" ")
+
+
+async def test_an_address_given_with_a_job_is_signed_by_the_accounts_own_secret(
+    hooked: Ground, account: Account
+) -> None:
+    async with Receiver.serving() as receiver, delivering(hooked):
+        await tell(hooked, account.id, times=3, url=receiver.url)
+        received = await receiver.got(3)
+    async with hooked.database.begin() as session:
+        (own,) = await secrets.shown(session, Seal(hooked.settings.secret), account.id, None)
+    assert sorted(Webhook(own.secret).verify(each.body, each.headers)["data"]["n"] for each in received) == [0, 1, 2]
+
+
+async def test_after_hours_of_failures_it_still_verifies_for_each_try_has_its_own_time(
+    hooked: Ground, account: Account
+) -> None:
+    now = [time.time() - 7 * 3600]
+    async with Receiver.serving(answer(b"not now", status="500 Oops"), FINE) as receiver:
+        async with delivering(hooked, clock=lambda: now[0]):
+            kept = await hook(hooked, account.id, receiver.url)
+            await tell(hooked, account.id)
+            await until_tried(hooked, 1)
+            now[0] = time.time()
+            await hurry(hooked)
+            (delivery,) = await until_over(hooked, 1)
+        first, second = receiver.received
+    with pytest.raises(WebhookVerificationError, match="too old"):
+        verify(kept, first)
+    assert verify(kept, second)["type"] == "file.ready"
+    assert (first.id, first.body) == (second.id, second.body)
+    assert [entry["status"] for entry in tries(delivery)] == [500, 204]
+    assert tries(delivery)[0]["answer"] == "not now"
+
+
+async def test_while_a_secret_is_changed_both_verify_and_then_the_new_one_alone(
+    hooked: Ground, account: Account
+) -> None:
+    async with Receiver.serving() as receiver, delivering(hooked):
+        old = await hook(hooked, account.id, receiver.url)
+        async with hooked.database.begin() as session:
+            seal = Seal(hooked.settings.secret)
+            shown = await secrets.rotate(session, seal, account.id, old.id, "hmac", overlap=timedelta(hours=1))
+        new = Hook(old.id, shown)
+        await tell(hooked, account.id)
+        (meanwhile,) = await receiver.got(1)
+        assert verify(old, meanwhile) == verify(new, meanwhile)
+        await do(hooked, "UPDATE webhook_secrets SET expires_at = now() WHERE expires_at IS NOT NULL")
+        await tell(hooked, account.id)
+        _, after = await receiver.got(2)
+    assert verify(new, after)
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        verify(old, after)
+
+
+async def test_the_whole_schedule_is_kept_and_then_it_is_given_up(hooked: Ground, account: Account) -> None:
+    waits: list[float] = []
+    async with Receiver.serving(answer(status="500 Oops")) as receiver, delivering(hooked):
+        await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        for n in range(1, len(schedule.WAITS_S)):
+            await until_tried(hooked, n)
+            waits.append(await next_in_s(hooked))
+            await hurry(hooked)
+        (delivery,) = await until_over(hooked, 1)
+        received = receiver.received
+    for wait, usual in zip(waits, schedule.WAITS_S[1:], strict=True):
+        assert usual * (1 - schedule.JITTER) - 3 <= wait <= usual * (1 + schedule.JITTER)
+    assert (delivery.state, delivery.tries, len(delivery.log)) == ("failed", 10, 10)
+    assert len({each.id for each in received}) == len({each.body for each in received}) == 1
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\nslowly")
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def _flood(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x" * 65_536)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "status", "code", "kept"),
+    [
+        (answer(b"\xff\0fine", status="201 Created"), "delivered", 201, None, "\ufffd\ufffdfine"),
+        (_drip, "delivered", 200, None, "slowly"),
+        (_flood, "delivered", 200, None, "x" * 1024),
+        (answer(b"no", status="404 Not Found"), "pending", 404, None, "no"),
+        (answer(b"", "Location: /elsewhere", status="307 Moved"), "pending", None, "fetch_redirected", ""),
+        (slowly(), "pending", None, "fetch_timed_out", ""),
+        (b"no HTTP at all\r\n\r\n", "pending", None, "fetch_broken", ""),
+    ],
+    ids=["fine", "slow body", "endless body", "404", "redirect", "no answer", "no http"],
+)
+async def test_the_head_of_an_answer_says_what_becomes_of_a_delivery(
+    hooked: Ground, account: Account, script: Any, state: str, status: int | None, code: str | None, kept: str
+) -> None:
+    async with Receiver.serving(script, FINE) as receiver, delivering(hooked):
+        await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        (delivery,) = await until_tried(hooked, 1)
+        assert [each.path for each in receiver.received] == ["/told"]
+    assert (delivery.state, delivery.status) == (state, status)
+    assert (tries(delivery)[0]["status"], tries(delivery)[0]["code"], tries(delivery)[0]["answer"]) == (
+        status,
+        code,
+        kept,
+    )
+
+
+async def test_where_nobody_listens_it_is_tried_again(hooked: Ground, account: Account) -> None:
+    async with Receiver.serving() as receiver:
+        url = receiver.url
+    async with delivering(hooked):
+        await hook(hooked, account.id, url)
+        await tell(hooked, account.id)
+        (delivery,) = await until_tried(hooked, 1)
+    assert (delivery.state, tries(delivery)[0]["code"]) == ("pending", "fetch_unreachable")
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1/x", "https://10.1.2.3/x", "https://[::1]/x", "https://localhost/x"])
+async def test_in_production_nothing_is_sent_inside_however_the_address_came_here(
+    hooked: Ground, account: Account, url: str
+) -> None:
+    settings = msgspec.structs.replace(hooked.settings, env="production", fetch_allow="")
+    closed = msgspec.structs.replace(hooked, settings=settings)
+    await hook(closed, account.id, url)
+    await tell(closed, account.id)
+    async with delivering(closed):
+        (delivery,) = await until_tried(closed, 1)
+    assert tries(delivery)[0]["code"] in {"address_not_allowed", "host_not_allowed"}
+
+
+async def test_plain_http_is_not_spoken_in_production(hooked: Ground, account: Account) -> None:
+    closed = msgspec.structs.replace(hooked, settings=msgspec.structs.replace(hooked.settings, env="production"))
+    async with Receiver.serving() as receiver, delivering(closed):
+        await hook(closed, account.id, receiver.url)
+        await tell(closed, account.id)
+        (delivery,) = await until_tried(closed, 1)
+        assert receiver.received == []
+    assert tries(delivery)[0]["code"] == "scheme_not_allowed"
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_what_waits_for_it_is_canceled(
+    hooked: Ground, account: Account
+) -> None:
+    async with Receiver.serving(answer(status="500 Oops"), GONE) as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        await until_tried(hooked, 1)
+        await tell(hooked, account.id)
+        waiting, gone = await until_over(hooked, 2)
+        await tell(hooked, account.id)
+        await spread_all(hooked)
+        assert len(await deliveries(hooked)) == 2, "nobody is told any more"
+    assert (waiting.state, gone.state, gone.status) == ("canceled", "failed", 410)
+    row = await endpoint(hooked, kept)
+    assert row.disabled_reason == "gone"
+    assert row.disabled_at is not None
+
+
+async def test_an_address_of_a_job_that_is_gone_ends_its_delivery_alone(hooked: Ground, account: Account) -> None:
+    async with Receiver.serving(GONE, FINE) as receiver, delivering(hooked):
+        await tell(hooked, account.id, url=receiver.url)
+        await until_over(hooked, 1)
+        await tell(hooked, account.id, url=receiver.url)
+        first, second = await until_over(hooked, 2)
+    assert (first.state, second.state) == ("failed", "delivered")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "throttled"),
+    [
+        *((each, None, 1) for each in (429, 502, 503, 504)),
+        *((each, None, 0) for each in (200, 404, 500)),
+        (None, "fetch_timed_out", 1),
+        (None, "fetch_unreachable", 0),
+    ],
+)
+def test_what_says_that_a_receiver_cannot_keep_up(status: int | None, code: str | None, throttled: int) -> None:
+    delivery = claiming.Claimed(
+        id=ids.new(), message_id=ids.new(), account_id=ids.new(), endpoint_id=None, url="", body="", tries=1, failures=0
+    )
+    tried = sending.Tried(delivery=delivery, at=datetime.now(UTC), took_ms=1, status=status, code=code)
+    assert tried.throttled == bool(throttled)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_endpoint_that_asks_for_less_is_left_alone_for_so_long(
+    hooked: Ground, account: Account, status: int
+) -> None:
+    busy = answer(b"busy", "Retry-After: 3600", status=f"{status} Busy")
+    async with Receiver.serving(busy, FINE) as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        await until_tried(hooked, 1)
+        assert 3590 <= await next_in_s(hooked) <= 3600
+        await tell(hooked, account.id, times=5)
+        await spread_all(hooked)
+        await asyncio.sleep(0.3)  # some rounds
+        waiting = await deliveries(hooked)
+        assert [each.tries for each in waiting] == [1, 0, 0, 0, 0, 0], "waiting counts no try"
+        row = await endpoint(hooked, kept)
+        assert row.pauses == 1
+        assert row.paused_until is not None
+        await do(hooked, "UPDATE webhook_endpoints SET paused_until = now()")
+        await until_over(hooked, 5)
+        row = await endpoint(hooked, kept)
+        assert (row.pauses, row.paused_until, row.failing_since) == (0, None, None), "the first success makes all good"
+
+
+async def test_several_that_time_out_together_are_one_pause_and_then_one_is_tried_at_a_time(
+    hooked: Ground, account: Account
+) -> None:
+    async with Receiver.serving(slowly()) as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id, times=20)
+        await until_tried(hooked, claiming.MOST_OF_ONE)
+        row = await endpoint(hooked, kept)
+        assert (row.pauses, receiver.most_at_once) == (1, claiming.MOST_OF_ONE)
+        await do(hooked, "UPDATE webhook_endpoints SET paused_until = now()")
+        await until_tried(hooked, claiming.MOST_OF_ONE + 1)
+        assert len(receiver.received) == claiming.MOST_OF_ONE + 1
+        assert (await endpoint(hooked, kept)).pauses == 2
+
+
+async def test_a_retry_after_is_a_day_at_most(hooked: Ground, account: Account) -> None:
+    busy = answer(b"", "Retry-After: 99999999", status="429 Busy")
+    async with Receiver.serving(busy) as receiver, delivering(hooked):
+        await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        await until_tried(hooked, 1)
+    assert 86_390 <= await next_in_s(hooked) <= 86_400
+
+
+async def test_an_endpoint_that_has_taken_nothing_for_five_days_is_disabled(hooked: Ground, account: Account) -> None:
+    async with Receiver.serving(answer(status="500 Oops")) as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        for n in range(1, schedule.LEAST_FAILURES):
+            await until_tried(hooked, n)
+            row = await endpoint(hooked, kept)
+            assert row.failing_since is not None
+            assert row.disabled_at is None, "it may be the first after a long silence"
+            await do(hooked, "UPDATE webhook_endpoints SET failing_since = now() - interval '5 days 1 minute'")
+            await hurry(hooked)
+        (delivery,) = await until_over(hooked, 1)
+    assert delivery.state == "canceled"
+    assert (await endpoint(hooked, kept)).disabled_reason == "failing"
+
+
+async def test_a_success_in_between_and_it_goes_on(hooked: Ground, account: Account) -> None:
+    oops = answer(status="500 Oops")
+    async with Receiver.serving(oops, FINE, oops) as receiver, delivering(hooked):
+        kept = await hook(hooked, account.id, receiver.url)
+        await tell(hooked, account.id)
+        await until_tried(hooked, 1)
+        await do(hooked, "UPDATE webhook_endpoints SET failing_since = now() - interval '6 days'")
+        await hurry(hooked)
+        await until_over(hooked, 1)
+        await tell(hooked, account.id)
+        for n in range(1, schedule.LEAST_FAILURES + 1):
+            await until_tried(hooked, n + 2)
+            await hurry(hooked)
+    assert (await endpoint(hooked, kept)).disabled_at is None
+
+
+async def test_what_somebody_else_claimed_since_is_not_written(hooked: Ground, account: Account) -> None:
+    await hook(hooked, account.id, "https://hooks.example.com/x")
+    await tell(hooked, account.id)
+    await spread_all(hooked)
+    seal = Seal(hooked.settings.secret)
+    (lost,) = (await claiming.claim(hooked, seal, [], 8)).deliveries
+    assert (await claiming.claim(hooked, seal, [], 8)).deliveries == (), "it is under way"
+    await hurry(hooked)
+    (ours,) = (await claiming.claim(hooked, seal, [], 8)).deliveries
+    assert (lost.tries, ours.tries, lost.id, lost.body) == (1, 2, ours.id, ours.body)
+    bad, good = (
+        sending.Tried(delivery=each, at=datetime.now(UTC), took_ms=1, status=status)
+        for each, status in ((lost, 500), (ours, 200))
+    )
+    assert await outcomes.write(hooked, [bad]) == [False]
+    assert await outcomes.write(hooked, [good]) == [True]
+    assert await outcomes.write(hooked, [good]) == [False], "once is enough"
+    (delivery,) = await deliveries(hooked)
+    assert (delivery.state, len(delivery.log)) == ("delivered", 1)
+
+
+async def test_no_secret_is_told_to_anybody_and_nothing_is_sent_unsigned(hooked: Ground, account: Account) -> None:
+    with capture_logs() as lines:
+        async with Receiver.serving(BUSY, FINE) as receiver, delivering(hooked):
+            kept = [
+                await hook(hooked, account.id, receiver.url, signature=each, events=("file.*",))
+                for each in ("hmac", "ed25519")
+            ]
+            broken = await hook(hooked, account.id, receiver.url, events=("batch.*",))
+            await do(hooked, "UPDATE webhook_secrets SET sealed = '\\x0100' WHERE endpoint_id = :id", id=broken.id)
+            await tell(hooked, account.id, times=3)
+            await tell(hooked, account.id, type_="batch.failed")
+            await until_tried(hooked, 4)
+            unsigned = [each for each in await deliveries(hooked) if each.endpoint_id == broken.id]
+        told = json.dumps([lines, [[each.log, each.body] for each in await deliveries(hooked)]], default=str)
+        told += repr([each.headers for each in receiver.received]) + repr(kept)
+    for each in kept:
+        raw = each.secret.secret.partition("_")[2]
+        assert raw not in told
+        assert repr(base64.b64decode(raw))[2:-1] not in told
+    assert [tries(each)[0]["code"] for each in unsigned] == ["seal_broken"]
+    assert all(each.headers["webhook-signature"] for each in receiver.received)
+    assert (await endpoint(hooked, broken)).failing_since is None, "it is no fault of the endpoint's"
+
+
+async def test_a_slow_endpoint_with_a_great_many_keeps_nobody_else_waiting(hooked: Ground, account: Account) -> None:
+    async with hooked.database.begin() as session:
+        other = await accounts.create(session, "omar@example.com")
+    async with Receiver.serving(slowly(after_s=0.8)) as slow, Receiver.serving() as quick, delivering(hooked):
+        await hook(hooked, account.id, slow.url)
+        await hook(hooked, other.id, quick.url)
+        await tell(hooked, account.id, times=700)
+        await slow.got(1)
+        await tell(hooked, other.id)
+        await quick.got(1)
+        assert len(slow.received) < 5 * claiming.MOST_OF_ONE
+        assert slow.most_at_once <= claiming.MOST_OF_ONE
+        await do(hooked, "DELETE FROM webhook_endpoints WHERE url = :url", url=slow.url)
+        await until_over(hooked, 650)
+    assert {each.state for each in await deliveries(hooked)} == {"canceled", "delivered"}

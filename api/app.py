@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api import docs, events, files, given, health, jobs, problems, storage, webhooks
+from api import batches, docs, events, files, given, health, jobs, problems, storage, webhooks
 from api.answers import Answer
 from api.direct import Direct
 from api.edge import Edge
@@ -24,6 +24,7 @@ from quotas.credentials import Credentials
 from quotas.limits import Limits, OpenStreams
 from workers import events as says
 from workers import jobs as told
+from workers.batches.watch import Watch
 from workers.desk import Desk
 from workers.files import is_awaited
 from workers.forecast import Forecasts
@@ -46,6 +47,7 @@ def create_app(configured: Settings) -> Studio:
         over=partial(told.told, laid),
     )
     credentials, streams = Credentials(laid.database, configured), OpenStreams(laid.redis, configured)
+    watch = Watch(laid)
     state = State(
         {
             "ground": laid,
@@ -57,13 +59,14 @@ def create_app(configured: Settings) -> Studio:
             "credentials": credentials,
             "limits": Limits(laid.redis, configured),
             "streams": streams,
+            "watch": watch,
             "awaited": partial(is_awaited, laid),
         }
     )
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
-        running = [asyncio.create_task(each.run()) for each in (hub, credentials, streams)]
+        running = [asyncio.create_task(each.run()) for each in (hub, credentials, streams, watch)]
         try:
             yield
         finally:
@@ -74,7 +77,8 @@ def create_app(configured: Settings) -> Studio:
             await streams.close()
             await ground.leave(laid)
 
-    routes = [index, health.router(), jobs.router(), events.router(), files.router(), webhooks.router(), docs.assets()]
+    routes = [index, health.router(), jobs.router(), events.router(), files.router(), batches.router()]
+    routes += [webhooks.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     app = Studio(

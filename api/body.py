@@ -1,15 +1,19 @@
-"""Request bodies: read whole within a limit, and decoded by `infra/decoding.py`."""
+"""Request bodies: read whole within a limit, and decoded by `infra/decoding.py`; or as they come."""
 
+import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import msgspec
 from litestar import Request
 
 from api import heads, problems
+from api.multipart import UploadStalled
 from infra import decoding
 from infra.errors import PulseError
+
+_SILENCE_S = 60.0
 
 
 class UnsupportedMediaType(PulseError):
@@ -68,6 +72,28 @@ async def _whole(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
             raise problems.BodyTooLarge(limit_bytes=most_bytes)
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def chunks(request: Request[Any, Any, Any], *, most_bytes: int, too_large: PulseError) -> AsyncGenerator[bytes]:
+    """Yield the body as it comes; raises `too_large` as soon as it is known to be, and `UploadStalled`."""
+    told = heads.first(request, b"content-length")
+    if told is not None and told.isdecimal() and int(told) > most_bytes:
+        raise too_large
+    received = 0
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                message: Any = await request.receive()
+        except TimeoutError:
+            raise UploadStalled(seconds=_SILENCE_S) from None
+        if message["type"] == "http.disconnect":
+            raise problems.BadRequest  # nobody hears of it
+        received += len(message["body"])
+        if received > most_bytes:
+            raise too_large
+        yield message["body"]
+        if not message.get("more_body", False):
+            return
 
 
 def _expect_json(request: Request[Any, Any, Any]) -> None:

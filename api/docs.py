@@ -15,7 +15,7 @@ from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
 
-from api import files, problems, webhooks
+from api import batches, files, problems, webhooks
 from workers import kinds
 from workers.files import Announcement
 from workers.webhooks import endpoints
@@ -42,6 +42,7 @@ def _bodies() -> dict[tuple[str, str], Any]:
     specs: list[Any] = list(kinds.SPECS.values())
     return {
         ("post", "/v1/jobs"): functools.reduce(lambda one, other: one | other, specs),
+        ("post", "/v1/batches"): batches.BatchRequest,
         ("post", "/v1/files"): Announcement,
         ("patch", "/v1/files/{id}"): files.Change,
         ("patch", "/v1/files/folders"): files.Move,
@@ -63,6 +64,18 @@ _WHOLE_FILE = {
 }
 
 
+_LINES = {"schema": {"type": "string", "description": "A request a line."}}
+_WHOLE_BATCH = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("mode", "completion_window", "webhook", "endpoint")},
+        "metadata": {"type": "string", "description": "JSON."},
+        "file": {"type": "string", "format": "binary"},
+    },
+}
+
+
 class _Document(JsonRenderPlugin):
     """The document, with what may be sent described by msgspec: Litestar's own leaves the tag `kind` out."""
 
@@ -77,6 +90,8 @@ class _Document(JsonRenderPlugin):
             openapi_schema["paths"][path][method]["requestBody"] = {"required": True, "content": content}
         posted = openapi_schema["paths"]["/v1/files"]["post"]["requestBody"]["content"]
         posted["multipart/form-data"] = {"schema": _WHOLE_FILE}
+        posted = openapi_schema["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
+        posted |= {"application/jsonl": _LINES, "multipart/form-data": {"schema": _WHOLE_BATCH}}
         return msgspec.json.encode(openapi_schema, enc_hook=str)
 
 

@@ -13,6 +13,7 @@ from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, Parameter, QueryParameter
 
+from api import paging
 from api.given import key_of
 from api.handover import Opened, Streaming
 from api.paths import job_id
@@ -47,13 +48,6 @@ class NotAcceptable(PulseError):
 
     ar = "يردّ هذا العنوان بصيغة text/event-stream أو application/x-ndjson فقط."
     status = 406
-
-
-class InvalidBatchId(PulseError):
-    """{field}: this is not the id of a batch."""
-
-    ar = "{field}: هذا ليس معرّف دفعة."
-    status = 400
 
 
 def _ranges(request: Request[Any, Any, Any]) -> dict[str, float]:
@@ -223,16 +217,11 @@ def _wants(kind: list[str] | None, batch: str | None) -> Callable[[Event], bool]
     for name in sorted(wanted):
         if name not in known:
             raise UnknownKind(field="kind", value=name, known=", ".join(known))
-    try:
-        batch = str(UUID(batch)) if batch else None
-    except ValueError:
-        raise InvalidBatchId(field="batch") from None
-    if not wanted and batch is None:
+    if (asked := paging.batch_of(batch)) is None and not wanted:
         return None
+    of = None if asked is None else str(asked)
     # What is nobody's is about the stream itself.
-    return lambda event: (
-        not event.whose or ((not wanted or event.kind in wanted) and (batch is None or event.batch == batch))
-    )
+    return lambda event: not event.whose or ((not wanted or event.kind in wanted) and (of is None or event.batch == of))
 
 
 def router() -> Router:

@@ -21,7 +21,7 @@ from quotas.limits import Kind, Limits, Verdict
 _RATE = "rate"
 _LOOKING = frozenset({"GET", "HEAD"})
 #: What the app's state has for routes.
-_KEPT = ("ground", "hub", "owners", "desk", "forecasts", "front", "credentials", "streams")
+_KEPT = ("ground", "hub", "owners", "desk", "forecasts", "front", "credentials", "streams", "watch")
 
 
 class MissingApiKey(PulseError):

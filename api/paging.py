@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from infra.errors import PulseError
-from infra.models import File, Job, WebhookDelivery, WebhookEndpoint
+from infra.models import Batch, File, Job, WebhookDelivery, WebhookEndpoint
 
 
 class InvalidCursor(PulseError):
@@ -28,7 +28,14 @@ class InvalidState(PulseError):
     status = 400
 
 
-def cut[Item: Job | File | WebhookEndpoint | WebhookDelivery](
+class InvalidBatchId(PulseError):
+    """{field}: this is not the id of a batch."""
+
+    ar = "{field}: هذا ليس معرّف دفعة."
+    status = 400
+
+
+def cut[Item: Batch | Job | File | WebhookEndpoint | WebhookDelivery](
     found: Sequence[Item], most: int
 ) -> tuple[Sequence[Item], str | None]:
     """Return a page of what was found, of one item more than it has, and the cursor of the page after it, if any."""
@@ -56,3 +63,11 @@ def state_of(text: str | None, known: tuple[str, ...]) -> str | None:
     if text is not None and text not in known:
         raise InvalidState(field="state", value=text, known=", ".join(known))
     return text
+
+
+def batch_of(text: str | None) -> UUID | None:
+    """Read of which batch the items are to be; raises `InvalidBatchId`."""
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise InvalidBatchId(field="batch") from None

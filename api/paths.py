@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from workers.batches.shelf import BatchNotFound
 from workers.files import FileNotFound
 from workers.jobs import JobNotFound
 from workers.webhooks.deliveries import DeliveryNotFound
@@ -38,3 +39,11 @@ def delivery_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise DeliveryNotFound from None
+
+
+def batch_id(text: str) -> UUID:
+    """Read a batch's id; raises `BatchNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BatchNotFound from None

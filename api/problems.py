@@ -15,6 +15,7 @@ from litestar.types import Method
 from msgspec import Struct
 
 from api.answers import Answer
+from api.ranges import RangeNotSatisfiable
 from infra.errors import PulseError
 from infra.models import Document
 from infra.redis import AWAY, RedisUnavailable
@@ -139,6 +140,13 @@ def _allowed(request: Request[Any, Any, Any]) -> Iterator[Method]:
         with suppress(HTTPException):
             request.app.asgi_router.handle_routing(path=path, method=method)
             yield method
+
+
+def on_range(request: Request[Any, Any, Any], error: RangeNotSatisfiable) -> Response[bytes]:
+    """Answer a range that lies beyond what there is."""
+    response = respond(request, error)
+    response.headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
+    return response
 
 
 def on_no_file(request: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:

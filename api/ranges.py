@@ -1,4 +1,4 @@
-"""What of an unchanging object a request wants: all of it, a part of it, or nothing since it has it (RFC 9110)."""
+"""What of an unchanging or only growing object a request wants: all, a part, or nothing since it has it (RFC 9110)."""
 
 import re
 from collections.abc import Mapping
@@ -25,6 +25,13 @@ class Part(Struct, frozen=True, kw_only=True):
     length: int
 
 
+class Tail(Struct, frozen=True, kw_only=True):
+    """All from a place on, up to and without `end`; None: to wherever it will end."""
+
+    start: int
+    end: int | None
+
+
 def is_fresh(headers: Mapping[str, str], etag: str) -> bool:
     """Tell whether the caller has the object already: `If-None-Match` names it."""
     wanted = headers.get("if-none-match", "")
@@ -37,18 +44,42 @@ def wanted(headers: Mapping[str, str], etag: str, size_bytes: int) -> Part | Non
     Several ranges, and what is no range at all, are answered with the whole, as are those of an object that is not
     this one (`If-Range`). Raises `RangeNotSatisfiable`.
     """
-    match = _RANGE.fullmatch(headers.get("range", ""))
-    if match is None or headers.get("if-range", etag).strip() != etag:
+    asked = _asked(headers, etag)
+    if asked is None:
         return None
-    first, last = match["first"], match["last"]
-    if first:
-        start, end = int(first), min(int(last) if last else size_bytes, size_bytes - 1)
-        if last and int(last) < start:
-            return None
-    elif last:
-        start, end = max(size_bytes - int(last), 0), size_bytes - 1
+    first, last = asked
+    if first is not None:
+        start, end = first, min(size_bytes if last is None else last, size_bytes - 1)
     else:
-        return None
+        start, end = max(size_bytes - (last or 0), 0), size_bytes - 1
     if start > end:
         raise RangeNotSatisfiable(size_bytes=size_bytes)
     return Part(start=start, length=end - start + 1)
+
+
+def wanted_of_growing(headers: Mapping[str, str], etag: str, size_bytes: int) -> Tail | None:
+    """Return what is asked for of an object that grows at its end, and has so many bytes by now; None: the whole.
+
+    A range may begin where it ends now, and end where it does not reach yet (RFC 8673). Raises `RangeNotSatisfiable`
+    where it begins further on.
+    """
+    asked = _asked(headers, etag)
+    if asked is None:
+        return None
+    first, last = asked
+    if first is None:
+        return Tail(start=max(size_bytes - (last or 0), 0), end=None)
+    if first > size_bytes:
+        raise RangeNotSatisfiable(size_bytes=size_bytes)
+    return Tail(start=first, end=None if last is None else last + 1)
+
+
+def _asked(headers: Mapping[str, str], etag: str) -> tuple[int | None, int | None] | None:
+    """Return the first and the last byte that are asked for; the latter alone: the last so many. None: no range."""
+    match = _RANGE.fullmatch(headers.get("range", ""))
+    if match is None or headers.get("if-range", etag).strip() != etag:
+        return None
+    first, last = (int(text) if text else None for text in (match["first"], match["last"]))
+    if (first is None and last is None) or (first is not None and last is not None and last < first):
+        return None
+    return first, last

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from litestar import Request, Response, Router, post, route
+from litestar import Request, Router, post, route
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.enums import HttpMethod
@@ -130,12 +130,6 @@ class _Download(ASGIResponse):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _on_range(request: Request[Any, Any, Any], error: RangeNotSatisfiable) -> Response[bytes]:
-    response = problems.respond(request, error)
-    response.headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
-    return response
-
-
 def _store(state: State) -> LocalStorage:
     return state.ground.storage
 
@@ -154,7 +148,7 @@ def router() -> Router:
             "store": Provide(_store, sync_to_thread=False),
             "awaited": Provide(_awaited, sync_to_thread=False),
         },
-        exception_handlers={RangeNotSatisfiable: _on_range},
+        exception_handlers={RangeNotSatisfiable: problems.on_range},
         # A client follows the form or link that it was given, which leads to S3 where there is one.
         include_in_schema=False,
     )

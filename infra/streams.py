@@ -22,12 +22,18 @@ from infra.errors import PulseError
 
 _JOBS = "pulse:events:"
 _ACCOUNTS = "pulse:account:"
-_APPEND = (Path(__file__).parent / "lua" / "append.lua").read_text(encoding="utf-8")
+_SPOKEN = "pulse:spoken:"
+_LUA = Path(__file__).parent / "lua"
+_APPEND, _TELL = ((_LUA / name).read_text(encoding="utf-8") for name in ("append.lua", "tell.lua"))
 _PAGE = 500
 _MOST_AT_ONCE = 200
 # An unfinished job's stream outlives every queue and every retry; a finished one gets `stream_keep_s`.
 _KEEP_LIVE_S = 14 * 86_400
 _KEEP_ACCOUNT_S = 7 * 86_400
+#: A quiet job's stream is kept for its followers alone, until one who has missed its end has looked again: a stream
+#: takes some 6 KB, thousands of such jobs end in a second, and PostgreSQL tells of them as well. Where nobody follows,
+#: it goes with its end.
+QUIET_KEEP_S = 5
 _ID = re.compile(r"([0-9]{1,15})-([0-9]{1,10})")
 
 
@@ -87,12 +93,16 @@ class Line(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """Who speaks: a job, with what its account's viewers tell jobs apart by."""
+    """Who speaks: a job, with what its account's viewers tell jobs apart by.
+
+    What a `quiet` one says concerns nobody but its own followers, and stays for them for `QUIET_KEEP_S` after its end.
+    """
 
     job_id: UUID
     account_id: UUID
     kind: str
     batch_id: UUID | None = None
+    quiet: bool = False
 
 
 class Append(Struct, frozen=True):
@@ -165,6 +175,8 @@ class Streams:
         script: Any = redis.register_script(_APPEND)  # redis-py types it as both its clients at once
         self._call: Callable[[list[str], list[Any]], Awaitable[list[Any]]] = script
         self._script = script
+        tell: Any = redis.register_script(_TELL)
+        self._tell: Callable[[list[str], list[Any]], Awaitable[int]] = tell
         #: What is said while one append is under way goes out in the next, of however many jobs.
         self._appends = Coalescer(self._append_all, most=_MOST_AT_ONCE, passing=road.AWAY)
 
@@ -187,6 +199,15 @@ class Streams:
         if told == b"fenced":
             raise Fenced
 
+    async def tell(self, source: Source, line: Line, *, silent_s: float = 0.0) -> bool:
+        """Say something on the account's stream alone, and no more of this source for `silent_s` seconds.
+
+        Returns whether it was said: what comes within that time is not, unless its own `silent_s` is 0.
+        """
+        keys = [f"{_ACCOUNTS}{source.account_id}", f"{_SPOKEN}{source.job_id}"]
+        told = _head(source).encode() + line.data
+        return bool(await self._tell(keys, [self._account_events, _KEEP_ACCOUNT_S, told, int(1000 * silent_s)]))
+
     def put(self, pipe: Any, appends: Sequence[Append]) -> None:
         """Add appends to a pipeline, as one command; one that is fenced, or stands elsewhere, changes nothing."""
         pipe.scripts.add(self._script)
@@ -201,17 +222,21 @@ class Streams:
                 str(each.source.job_id),
                 str(each.source.account_id),
                 _head(each.source),
-                self._keep_s if each.over else _KEEP_LIVE_S,
+                self._left_s(each.source) if each.over else _KEEP_LIVE_S,
                 each.attempt,
                 each.first,
                 len(each.lines),
                 road.text(b"\n".join([line.data for line in each.lines])),  # JSON on one line has no line feed
-                [road.text(line.data) for line in each.lines if line.shared],
+                [road.text(line.data) for line in each.lines if line.shared and not each.source.quiet],
                 each.over,
+                each.source.quiet,
             )
             for each in appends
         ]
         return [_JOBS, _ACCOUNTS, self._account_events, _KEEP_ACCOUNT_S, msgspec.msgpack.encode(rows)]
+
+    def _left_s(self, source: Source) -> int:
+        return min(QUIET_KEEP_S, self._keep_s) if source.quiet else self._keep_s
 
     async def read(self, job_id: UUID, after: EventId = START, count: int | None = _PAGE) -> list[Event]:
         """Return the events of at most `count` entries after an id (None: of all), in order; none without a stream."""

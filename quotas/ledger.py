@@ -1,12 +1,13 @@
 """The only code that moves units: hold before the work, settle or void with its end; every move is a ledger entry.
 
 All functions work inside the caller's transaction, so that units move together with the rows of their holders (jobs,
-files) or not at all, and each works for many at once. Locks are always taken on balances first, in id order, and
-everything else is looked at after that: a decision made on what was read before the lock would be made on a stale
+files, batches) or not at all, and each works for many at once. Locks are always taken on balances first, in id order,
+and everything else is looked at after that: a decision made on what was read before the lock would be made on a stale
 snapshot. What is settled on a level meter stays used until it is released.
 
-What jobs hold moves together with their rows in one call of the database's own function `admit_jobs`, which does as
-`Drawing` does: it stands in `migrations/versions/0004_admit_jobs.sql`, and `workers/lifecycle/admission.py` calls it.
+What jobs hold moves together with their rows: by one call of the database's own function `admit_jobs`, which does as
+`Drawing` does (it stands in `migrations/versions/0004_admit_jobs.sql`, and `workers/lifecycle/admission.py` calls it),
+or by `DRAWING` from what their batch holds (`workers/lifecycle/drawing.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -278,14 +279,14 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
 
 #: Ends holds, as parts of a larger statement: before them it has `over(holder_id, used)`, `used` a JSON object of units
 #: per meter (or NULL); after them, `charges(holder_id, charged)` says what each of those that had a hold was charged.
-#: What exceeds a hold is overage. A level meter that is below a threshold again warns anew. The new counts are made
-#: from the locked rows alone: PostgreSQL would check a balance against the snapshot's older counts otherwise, and
-#: refuse what fits.
+#: What exceeds a hold is overage, what was drawn from it is others' to end. A level meter that is below a threshold
+#: again warns anew. The new counts are made from the locked rows alone: PostgreSQL would check a balance against the
+#: snapshot's older counts otherwise, and refuse what fits.
 SETTLING = """
     open_holds AS MATERIALIZED (
-        SELECT h.holder_id, h.meter, h.account_id, h.balance_id, h.units, w.wanted, least(w.wanted, h.units) AS taken
+        SELECT h.holder_id, h.meter, h.account_id, h.balance_id, w.units, w.wanted, least(w.wanted, w.units) AS taken
         FROM over JOIN holds h USING (holder_id),
-             LATERAL (SELECT coalesce((over.used ->> h.meter)::bigint, 0) AS wanted) w
+             LATERAL (SELECT coalesce((over.used ->> h.meter)::bigint, 0) AS wanted, h.units - h.drawn AS units) w
         WHERE h.state = 'held'
     ), sums AS (
         SELECT balance_id, sum(units) AS units, sum(taken) AS taken, sum(wanted - taken) AS overage
@@ -370,6 +371,63 @@ async def release(session: AsyncSession, holder_ids: Sequence[UUID]) -> None:
     """
     meters = [code for code, meter in plans.load().meters.items() if not meter.resets]
     await session.execute(_RELEASE, {"holders": list(holder_ids), "meters": meters})
+
+
+#: Moves units from the open hold of `:source` to holds of others, as parts of a larger statement: before them it has
+#: `drawers(holder_id, units)`, `units` a JSON object of units per meter; after them `undrawn(meter)` names what there
+#: is no hold of. No balance changes: what one held, others hold. That the hold has enough, its own constraint says.
+DRAWING = """
+    needs AS MATERIALIZED (
+        SELECT d.holder_id, u.key AS meter, u.value::bigint AS units
+        FROM drawers d, jsonb_each_text(d.units) u WHERE u.value::bigint > 0
+    ), drawing AS (
+        UPDATE holds h SET drawn = h.drawn + s.units
+        FROM (SELECT meter, sum(units)::bigint AS units FROM needs GROUP BY meter) s
+        WHERE h.holder_id = CAST(:source AS uuid) AND h.meter = s.meter AND h.state = 'held'
+        RETURNING h.account_id, h.balance_id, h.meter, s.units
+    ), holding AS (
+        INSERT INTO holds (holder_id, meter, account_id, balance_id, units)
+        SELECT n.holder_id, n.meter, d.account_id, d.balance_id, n.units FROM needs n JOIN drawing d USING (meter)
+    ), entering AS (
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, holder_id)
+        SELECT uuidv7(), d.account_id, d.balance_id, d.meter, m.kind, m.held, m.holder_id
+        FROM drawing d, LATERAL (
+            SELECT 'draw' AS kind, -d.units AS held, CAST(:source AS uuid) AS holder_id
+            UNION ALL SELECT 'hold', n.units, n.holder_id FROM needs n WHERE n.meter = d.meter
+        ) m
+    ), undrawn AS (
+        SELECT DISTINCT meter FROM needs WHERE meter NOT IN (SELECT meter FROM drawing)
+    )
+"""
+
+_GIVE_BACK = text("""
+    WITH given AS (
+        SELECT key AS meter, value::bigint AS units FROM jsonb_each_text(CAST(:units AS jsonb)) WHERE value::bigint > 0
+    ), giving AS (
+        UPDATE holds h SET drawn = h.drawn + g.units
+        FROM given g WHERE h.holder_id = CAST(:holder AS uuid) AND h.meter = g.meter AND h.state = 'held'
+        RETURNING h.account_id, h.balance_id, h.meter, g.units
+    ), locked_balances AS MATERIALIZED (
+        SELECT id, held FROM balances WHERE id IN (SELECT balance_id FROM giving) ORDER BY id FOR NO KEY UPDATE
+    ), moving AS (
+        UPDATE balances b SET held = l.held - g.units
+        FROM locked_balances l JOIN giving g ON g.balance_id = l.id WHERE b.id = l.id
+    ), entering AS (
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, holder_id)
+        SELECT uuidv7(), account_id, balance_id, meter, 'void', -units, CAST(:holder AS uuid) FROM giving
+    )
+    SELECT (SELECT count(*) FROM given) = (SELECT count(*) FROM giving)
+""")
+
+
+async def give_back(session: AsyncSession, holder_id: UUID, units: Mapping[str, int]) -> None:
+    """Free a part of an open hold, in units per meter; the rest of it stays.
+
+    The caller holds the lock on the holder's own row. More than is left of the hold is refused by its constraint.
+    """
+    columns = {"holder": holder_id, "units": encoded(units)}
+    if not (await session.scalars(_GIVE_BACK, columns)).one():
+        raise RuntimeError(f"{holder_id} has no such hold: {units}")
 
 
 def encoded(used: Mapping[str, int]) -> str:

@@ -27,6 +27,7 @@ from tests.support.chats import Client, events, submit, until
 from tests.support.work import working
 from workers import events as says
 from workers import kinds, pools
+from workers.batches.feeding import ReadingBrokenOff
 from workers.intake import ScanBrokenOff
 from workers.media import PURPOSES
 from workers.scan.refusals import FileRefused
@@ -131,7 +132,8 @@ def test_the_reasons_to_fail_are_those_of_the_code_and_so_is_which_are_tried_aga
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     ours = [error for error in PulseError.__subclasses__() if error.__module__.startswith("workers.")]
-    ours = [error for error in ours if error not in {FileRefused, ScanBrokenOff}]  # they are of a file, not of a job
+    of_others = {FileRefused, ScanBrokenOff, ReadingBrokenOff}  # they are of a file or a batch, not of a job
+    ours = [error for error in ours if error not in of_others]
     vendors = ProviderError.__subclasses__()
     # What has a status of its own is an answer of the API; of those, a room raises only these last ones.
     reasons = [*(error for error in ours if error.status == 500), *vendors, UnknownModel, StorageUnavailable]

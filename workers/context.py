@@ -1,7 +1,7 @@
 """What a room is given to make one job with: `Run` says its events in order and remembers what was used and made."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from msgspec import Raw, Struct
@@ -12,11 +12,12 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Document
 from infra.settings import Settings
-from infra.streams import Fenced, Line, Source
+from infra.streams import Fenced, Line
 from providers.vendors import Vendors
-from workers import events, transcript
+from workers import events, jobs, transcript
 from workers.craft.child import Spares
 from workers.lifecycle import Attempt, Kept
+from workers.request import Request
 
 log = structlog.stdlib.get_logger()
 _LONGEST_WAIT_S = 2.0
@@ -41,13 +42,23 @@ class Run:
     """One try of one job."""
 
     def __init__(
-        self, job: Attempt, ground: Ground, vendors: Vendors, keep: Keep, spares: Spares | None = None
+        self,
+        job: Attempt,
+        ground: Ground,
+        vendors: Vendors,
+        keep: Keep,
+        spares: Spares | None = None,
+        specs: Mapping[str, type[Request]] | None = None,
     ) -> None:
-        """Speak for `job` at its attempt; `keep` is how a checkpoint is written, `spares` are children that wait."""
+        """Speak for `job` at its attempt; `keep` is how a checkpoint is written, `spares` are children that wait.
+
+        `specs` is what may be asked of the studio, for a room that reads requests.
+        """
         self.job = job
         self.ground = ground
         self.vendors = vendors
         self.spares = spares
+        self.specs = specs or {}
         self.cancel_requested = False
         self.lost = False
         self._fenced = False
@@ -57,7 +68,7 @@ class Run:
         self._streams = ground.streams
         self._unsaid: list[events.Said] = []
         self._said: list[Line] = []
-        self._source = Source(job.id, job.account_id, job.kind, job.batch_id)
+        self._source = jobs.speaker(job.id, job.account_id, job.kind, job.batch_id)
         self._transcript = transcript.Writer(job.attempt)
         self._sent = 0
         self._flusher: asyncio.Task[None] | None = None

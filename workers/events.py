@@ -85,7 +85,25 @@ class Expired(Said, frozen=True):
     """The job was not started in time. Nothing was charged."""
 
 
-AnySaid = Queued | Started | Restarted | Delta | Progress | Usage | Warning | Succeeded | Failed | Canceled | Expired
+class Batch(Said, frozen=True):
+    """How a batch stands; said by itself on the account's stream, where its jobs say nothing each for itself.
+
+    `done` of its `lines` are over: `rejected`, `succeeded`, `failed`, `canceled` or `expired`.
+    """
+
+    state: str
+    lines: int
+    done: int
+    rejected: int
+    succeeded: int
+    failed: int
+    canceled: int
+    expired: int
+
+
+AnySaid = (
+    Queued | Started | Restarted | Delta | Progress | Usage | Warning | Succeeded | Failed | Canceled | Expired | Batch
+)
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 

@@ -9,19 +9,29 @@ All in one transaction, so that a call whose answer was lost finds what it made,
 repeated. Jobs are asked for many at once and do the same in `lifecycle/`, under the same lock.
 """
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from msgspec import Struct
 from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
+from infra.ground import Ground
 from infra.models import IdempotencyKey
 from workers.lifecycle import KEEP_KEYS, IdempotencyKeyReused
 
+log = structlog.stdlib.get_logger()
+
 #: For so long a call that is under way is believed to be, if nothing is heard of it.
 IN_FLIGHT = timedelta(seconds=60)
+# How often a call that is under way says so: often enough that one of them may be lost.
+_RENEW_S = IN_FLIGHT.total_seconds() / 3
 
 
 class RequestInFlight(PulseError):
@@ -83,6 +93,30 @@ async def renew(session: AsyncSession, call: Call, subject_id: UUID) -> None:
     """Say that a call is still under way."""
     mine = update(IdempotencyKey).where(*_is(call), IdempotencyKey.subject_id == subject_id)
     await session.execute(mine.values(expires_at=func.now() + IN_FLIGHT))
+
+
+@asynccontextmanager
+async def in_flight(ground: Ground, call: Call | None, subject_id: UUID) -> AsyncGenerator[None]:
+    """Say for the length of a block that a call is under way; a process that dies says no more."""
+    if call is None:
+        yield
+        return
+    renewing = asyncio.create_task(_renew(ground, call, subject_id))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+
+async def _renew(ground: Ground, call: Call, subject_id: UUID) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_S)
+        try:
+            async with ground.database.begin() as session:
+                await renew(session, call, subject_id)
+        except DatabaseUnavailable:
+            log.warning("a call under way could not say so", subject=str(subject_id))
 
 
 async def complete(session: AsyncSession, call: Call, subject_id: UUID) -> None:

@@ -1,14 +1,17 @@
-"""Brings uploads to their scan: the one place that knows both files and the kind of job that judges them."""
+"""Brings uploads to their scan, and batches to their reading: the one place that knows both what came and the kinds of
+jobs that look at it.
+"""
 
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import LIVE, Account, File, Job
+from infra.models import LIVE, Account, Batch, File, Job
 from workers import files, lifecycle
+from workers.batch.spec import BatchInput, ReadBatch
 from workers.desk import Desk
 from workers.lifecycle import Submission
 from workers.scan.spec import Scan, ScanInput
@@ -52,8 +55,29 @@ async def scan(ground: Ground, desk: Desk, account: Account, file: File) -> File
         return kept
 
 
+async def read(desk: Desk, account: Account, batch: Batch) -> None:
+    """Submit the reading of a batch, under the id that the batch names; where that cannot be done, the tender will."""
+    assert batch.job_id is not None, "every batch has one"
+    asked = Submission(account=account, id=batch.job_id, request=ReadBatch(input=BatchInput(batch=batch.id)))
+    try:
+        await desk.submit(asked)
+    except PulseError as error:
+        log.warning("a reading is not submitted yet", batch=str(batch.id), reason=error.code)
+
+
+async def submit_unread(ground: Ground, desk: Desk) -> None:
+    """Submit the readings of batches that have none."""
+    unread = select(Batch, Account).join(Account, Account.id == Batch.account_id)
+    unread = unread.where(Batch.finished_at.is_(None), Batch.state == "validating")
+    unread = unread.where(~exists().where(Job.id == Batch.job_id))
+    async with ground.database.begin() as session:
+        found = (await session.execute(unread.order_by(Batch.id).limit(_AT_ONCE))).all()
+    for batch, account in found:
+        await read(desk, account, batch)
+
+
 async def tend(ground: Ground, desk: Desk) -> None:
-    """Submit the scans that were not, decide on files whose scan broke off, give up late uploads, and clear up."""
+    """Submit the scans that were not, reject what has no scan, give up late uploads, and clear up."""
     await submit_missing(ground, desk)
     await reject_broken(ground)
     await files.expire(ground)

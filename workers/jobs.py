@@ -13,7 +13,7 @@ from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import LIVE, Document, Job
-from infra.streams import Event, EventId
+from infra.streams import Event, EventId, Source
 from workers import events, transcript
 
 # Of so many jobs the transcripts are held at a time, each up to a megabyte.
@@ -60,15 +60,28 @@ class Owners:
 
 
 async def page(
-    session: AsyncSession, account_id: UUID, *, before: UUID | None, limit: int, state: str | None = None
+    session: AsyncSession,
+    account_id: UUID,
+    *,
+    before: UUID | None,
+    limit: int,
+    state: str | None = None,
+    batch_id: UUID | None = None,
 ) -> list[Job]:
-    """Return at most `limit` of the account's jobs (in `state`), newest first, older than `before`."""
+    """Return at most `limit` of the account's jobs (in `state`, of a batch), newest first, older than `before`."""
     query = select(Job).options(defer(Job.transcript)).where(Job.account_id == account_id)
     if before is not None:
         query = query.where(Job.id < before)
     if state is not None:
         query = query.where(Job.state == state)
+    if batch_id is not None:
+        query = query.where(Job.batch_id == batch_id)
     return list(await session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+
+
+def speaker(job_id: UUID, account_id: UUID, kind: str, batch_id: UUID | None) -> Source:
+    """Return a job as who speaks; of those of a batch the account hears through the batch, not from each."""
+    return Source(job_id, account_id, kind, batch_id, quiet=batch_id is not None)
 
 
 def terminal(state: str, *, charged: Mapping[str, int] | None = None, error: Document | None = None) -> events.Said:

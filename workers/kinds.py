@@ -8,6 +8,7 @@ import msgspec
 
 from infra.models import Document
 from infra.settings import Settings
+from workers.batch.spec import ReadBatch
 from workers.chat.spec import Chat
 from workers.context import Made, Run
 from workers.request import Request
@@ -16,7 +17,7 @@ from workers.scan.spec import Scan
 #: kind -> what may be asked of it: everything that `POST /v1/jobs` takes.
 SPECS: dict[str, type[Request]] = {"chat": Chat}
 #: The same for the kinds that only the studio itself submits.
-OWN: dict[str, type[Request]] = {"scan": Scan}
+OWN: dict[str, type[Request]] = {"scan": Scan, "batch": ReadBatch}
 
 
 class Room(Protocol):

@@ -69,7 +69,7 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
     job = await _held(lambda _: tools.desk.claim(job_id))
     if job is None:
         return None
-    run = Run(job, tools.ground, tools.vendors, tools.desk.keep, tools.spares)
+    run = Run(job, tools.ground, tools.vendors, tools.desk.keep, tools.spares, kinds.SPECS)
     tools.runs[job_id] = run
     left_s = alarm.wait_s(job, clock.time() - asked_at)
     cancelling = None if left_s is None else clock.call_later(left_s, run.cancel)

@@ -11,6 +11,8 @@ from infra.settings import Settings
 
 _Key = Annotated[str, Meta(min_length=1, max_length=64)]
 _Value = Annotated[str, Meta(max_length=512)]
+#: The caller's own labels.
+Labels = Annotated[dict[_Key, _Value], Meta(max_length=16, description="Your own labels; given back as they came.")]
 _Moment = Annotated[datetime, Meta(tz=True)]
 # A job's place in Redis is kept for longer than this.
 _FURTHEST_DAYS = 7
@@ -37,12 +39,17 @@ class FragmentNotAllowed(PulseError):
     status = 400
 
 
+def check_webhook(url: str, settings: Settings) -> None:
+    """Raise `FragmentNotAllowed`, or what `fetch.check` raises, where this is no address that could be told."""
+    if "#" in url:
+        raise FragmentNotAllowed(field="webhook")
+    fetch.check(url, fetch.webhooks(settings), field="webhook")
+
+
 class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """A request to make something: its `kind`, the kind's own `input`, and what all kinds take."""
 
-    metadata: Annotated[
-        dict[_Key, _Value], Meta(max_length=16, description="Your own labels; given back with the job as they came.")
-    ] = {}
+    metadata: Labels = {}
     priority: Annotated[
         Literal["interactive", "batch"], Meta(description="`batch` leaves others the way, but always moves.")
     ] = "interactive"
@@ -83,9 +90,7 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         """
         self._check_moments()
         if self.webhook is not None:
-            if "#" in self.webhook:
-                raise FragmentNotAllowed(field="webhook")
-            fetch.check(self.webhook, fetch.webhooks(settings), field="webhook")
+            check_webhook(self.webhook, settings)
 
     def _check_moments(self) -> None:
         now = datetime.now(UTC)

@@ -19,6 +19,8 @@ from infra.ground import Ground
 from infra.models import Job
 from infra.storage import StorageUnavailable
 from workers import control, files, intake, lifecycle, pools
+from workers.batches import keeping
+from workers.batches.feeding import Feeder
 from workers.desk import Desk
 from workers.webhooks import retention
 
@@ -36,6 +38,8 @@ ALIVE = "pulse:tender"
 _SILENCE_S = 30
 # So many moments in a row are one.
 _LEAST_S = 0.1
+# How soon batches are fed again after that could not be done.
+_FEED_AGAIN_S = 1.0
 # A job this young is still on its way to the queue, or from there to its lease.
 _ON_ITS_WAY = timedelta(seconds=3)
 
@@ -57,6 +61,8 @@ async def tend(ground: Ground) -> None:
         rounds.create_task(_tend_jobs(ground))
         rounds.create_task(_tend_moments(ground))
         rounds.create_task(_tend_files(ground))
+        rounds.create_task(_tend_batches(ground))
+        rounds.create_task(_feed_batches(ground))
 
 
 async def _tend_files(ground: Ground) -> None:
@@ -73,6 +79,24 @@ async def _tend_files(ground: Ground) -> None:
 
 async def _tidy(ground: Ground) -> None:
     await ground.storage.tidy(older_s=_LEFT_S)
+
+
+async def _tend_batches(ground: Ground) -> None:
+    clock = asyncio.get_running_loop().time
+    forgot_at, desk = -_HOUSEKEEPING_EVERY_S, Desk(ground)
+    while True:
+        if clock() - forgot_at >= _HOUSEKEEPING_EVERY_S:
+            forgot_at = clock()
+            await _try("forget old batches", keeping.forget(ground))
+        await _try("have batches read", intake.submit_unread(ground, desk))
+        await asyncio.sleep(ground.settings.tend_every_s)
+
+
+async def _feed_batches(ground: Ground) -> None:
+    feeder = Feeder(ground)
+    while True:
+        next_s = await _try("feed batches", feeder.round())
+        await asyncio.sleep(_FEED_AGAIN_S if next_s is None else next_s)
 
 
 async def _tend_jobs(ground: Ground) -> None:

@@ -70,12 +70,13 @@ async def page(
     cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[str, Parameter(description="Jobs a page, 1 to 100.")] = "20",
     only_state: Annotated[str | None, QueryParameter(name="state", description="Only jobs in this state.")] = None,
+    in_batch: Annotated[str | None, QueryParameter(name="batch", description="Only jobs of this batch.")] = None,
 ) -> ASGIApp:
     """Return the account's jobs, newest first."""
     most = paging.limit_of(limit)
-    wanted, before = paging.state_of(only_state, STATES), paging.before(cursor)
+    wanted, before, batch_id = paging.state_of(only_state, STATES), paging.before(cursor), paging.batch_of(in_batch)
     async with ground.database.begin() as session:
-        found = await jobs.page(session, account.id, before=before, limit=most + 1, state=wanted)
+        found = await jobs.page(session, account.id, before=before, limit=most + 1, state=wanted, batch_id=batch_id)
     shown, next_cursor = paging.cut(found, most)
     told = PageAnswer(jobs=[answer(request, job) for job in shown], next_cursor=next_cursor)
     return answers.send_new(request, answers.encode(told))

@@ -63,7 +63,8 @@ class Batch(Table):
     fitted_line: Mapped[Count]
     #: Until which line they are jobs, or over without having been one.
     drawn_line: Mapped[Count]
-    #: Lines that are requests (or were meant to be), and of those: refused, made jobs, and how they ended.
+    #: Lines that are requests (or were meant to be), and of those: refused, made jobs (or over without having been one,
+    #: where it was cancelled or its window closed), and how they ended.
     lines: Mapped[Count]
     rejected: Mapped[Count]
     drawn: Mapped[Count]

@@ -246,7 +246,7 @@ async def test_of_two_that_believe_to_be_the_first_only_one_makes_a_file(client:
 async def test_an_upload_that_is_under_way_says_so_again_and_again(
     client: Client, ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.files.direct._RENEW_S", 0.02)
+    monkeypatch.setattr("workers.idempotency._RENEW_S", 0.02)
     slow = Slow(client)
     await slow.begun(ground)
     async with ground.database.begin() as session:

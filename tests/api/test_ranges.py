@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import ranges
-from api.ranges import Part, RangeNotSatisfiable
+from api.ranges import Part, RangeNotSatisfiable, Tail
 
 ETAG = '"abc"'
 
@@ -48,6 +48,30 @@ def test_nothing_is_a_range_of_nothing() -> None:
     for asked in ("bytes=0-", "bytes=-5"):
         with pytest.raises(RangeNotSatisfiable):
             ranges.wanted({"range": asked}, ETAG, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "tail"),
+    [
+        ("", None),
+        ("bytes=5-3", None),
+        ("bytes=0-", Tail(start=0, end=None)),
+        ("bytes=3-", Tail(start=3, end=None)),
+        ("bytes=10-", Tail(start=10, end=None)),
+        ("bytes=3-5", Tail(start=3, end=6)),
+        ("bytes=10-19", Tail(start=10, end=20)),
+        ("bytes=-4", Tail(start=6, end=None)),
+        ("bytes=-99", Tail(start=0, end=None)),
+    ],
+)
+def test_a_range_of_what_grows_may_begin_at_its_end_and_reach_beyond(asked: str, tail: Tail | None) -> None:
+    assert ranges.wanted_of_growing({"range": asked}, ETAG, 10) == tail
+    assert ranges.wanted_of_growing({"range": asked, "if-range": '"x"'}, ETAG, 10) is None
+
+
+def test_a_range_of_what_grows_begins_where_something_is_or_comes_next() -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        ranges.wanted_of_growing({"range": "bytes=11-"}, ETAG, 10)
 
 
 @given(first=st.integers(0, 50), last=st.integers(0, 50), size=st.integers(1, 40))

@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -25,8 +24,8 @@ from infra.storage import Form
 from infra.storage.local import LocalStorage
 from tests.support import stores
 from tests.support.chats import Client
-from tests.support.process import environ, started
-from tests.support.serving import free_port, serving
+from tests.support.process import environ, peak_mib, started
+from tests.support.serving import free_port, serving, until_serving
 from tests.support.stores import asset_key, expecting, new_key
 
 DATA = b"\x89PNG " + bytes(range(256)) * 2000
@@ -395,11 +394,6 @@ async def test_with_s3_the_api_serves_no_files_itself(
         assert (await client.get(f"/storage/assets/{asset_key(b'x')}")).json()["code"] == "no_such_route"
 
 
-def _peak_mib(process: Any) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-
 async def awaited(ground: Ground, account: Account) -> str:
     """Return the key of an upload that is waited for."""
     file_id = ids.new()
@@ -434,13 +428,13 @@ async def test_a_large_file_goes_up_and_down_in_flat_memory(
 
     with started("api", env=environ(configured), log=tmp_path / "api.log") as process:
         async with Client(base_url=configured.address, timeout=60) as client:
-            await _until_serving(client)
+            await until_serving(client)
             await _round(client, local, await awaited(ground, account), DATA)
-            before = _peak_mib(process)
+            before = peak_mib(process)
             expected = msgspec.structs.replace(expecting(b""), size_bytes=size, sha256=digest)
             form = await local.form(await awaited(ground, account), expected, seconds=60)
             assert (await post(client, form, pieces())).status_code == 204
-            after_upload = _peak_mib(process)
+            after_upload = peak_mib(process)
             async with local.opened("quarantine", form.fields["key"]) as path:
                 await local.put("assets", key := f"{new_key()[:36]}/{digest}", path)
             shown = await local.link(key, filename="a.mp4", media_type="video/mp4", seconds=60)
@@ -449,20 +443,10 @@ async def test_a_large_file_goes_up_and_down_in_flat_memory(
                 async for chunk in answer.aiter_bytes():
                     got.update(chunk)
             assert got.hexdigest() == digest
-            after_download = _peak_mib(process)
+            after_download = peak_mib(process)
     await local.close()
     assert after_upload - before < 32, (before, after_upload)
     assert after_download - before < 32, (before, after_download)
-
-
-async def _until_serving(client: Client) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await client.get("/healthz")
-                break
-            except httpx2.TransportError:
-                await asyncio.sleep(0.05)
 
 
 async def _round(client: Client, local: LocalStorage, key: str, data: bytes) -> None:

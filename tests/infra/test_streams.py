@@ -1,8 +1,10 @@
 """The streams of jobs and accounts: ordered, fenced, whole again after Redis forgot, and nothing twice."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from infra import ids, streams
@@ -112,6 +114,46 @@ async def test_an_account_s_stream_is_bounded_and_kept_for_a_week(ground: Ground
     assert 100 <= len(await shared(ground, account_id)) <= 200
     left: int = await ground.redis.ttl(f"pulse:account:{account_id}")  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
     assert 6 * 86_400 < left <= 7 * 86_400
+
+
+async def test_an_end_is_said_also_where_redis_has_forgotten_all_before_it(ground: Ground) -> None:
+    job = source()
+    await ground.streams.end(job, 0, said("end")[0])
+    assert [str(event.id) for event in await ground.streams.read(job.job_id)] == ["0-1"]
+
+
+async def test_what_a_quiet_job_says_is_for_its_followers_alone_and_goes_with_its_end_where_there_are_none(
+    ground: Ground,
+) -> None:
+    job, lines = msgspec.structs.replace(source(), quiet=True), said("a", "b", shared=True)
+    name = streams.job(job.job_id).name
+    await ground.streams.append(job, 1, lines[:1], 0)
+    assert len(await ground.streams.read(job.job_id)) == 1
+    await ground.streams.append(job, 1, lines, 1, over=True)
+    assert await ground.streams.read(job.job_id) == []
+    follower: Any = ground.redis.pubsub()  # pyright: ignore[reportUnknownMemberType]
+    await follower.subscribe(name)
+    await follower.get_message(timeout=5)
+    await ground.streams.append(job, 1, lines, 0, over=True)
+    assert len(await ground.streams.read(job.job_id)) == 2
+    left: int = await ground.redis.ttl(name)  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+    assert 0 < left <= streams.QUIET_KEEP_S
+    message = await follower.get_message(timeout=5)
+    assert message["data"] == b"1-2\n" + lines[0].data + b"\n" + lines[1].data
+    await follower.aclose()
+    assert await shared(ground, job.account_id) == []
+
+
+async def test_an_account_is_told_something_by_itself_and_no_more_of_it_for_a_while(ground: Ground) -> None:
+    job, other = source(kind="batch"), source()
+    line = said("first", "second", "last", shared=True)
+    assert await ground.streams.tell(job, line[0], silent_s=60)
+    assert not await ground.streams.tell(job, line[1], silent_s=60)
+    assert await ground.streams.tell(msgspec.structs.replace(other, account_id=job.account_id), line[1], silent_s=60)
+    assert await ground.streams.tell(job, line[2])
+    told = [("batch", line[0].data), ("chat", line[1].data), ("batch", line[2].data)]
+    assert await shared(ground, job.account_id) == told
+    assert await ground.streams.read(job.job_id) == []
 
 
 async def test_ids_sort_by_attempt_then_number() -> None:

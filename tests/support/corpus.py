@@ -53,7 +53,13 @@ class Hostile(Struct, frozen=True, kw_only=True):
 
 
 def asked(
-    folder: Path, data: bytes, media_type: str, *, size_bytes: int | None = None, sha256: str | None = None
+    folder: Path,
+    data: bytes,
+    media_type: str,
+    *,
+    size_bytes: int | None = None,
+    sha256: str | None = None,
+    purpose: str = "attachment",
 ) -> Asked:
     """Write a file into `folder`, an empty folder beside it, and return what is asked of an examination of it."""
     path, made = folder / "upload", folder / "made"
@@ -65,6 +71,7 @@ def asked(
         media_type=media_type,
         size_bytes=len(data) if size_bytes is None else size_bytes,
         sha256=sha256 or hashlib.sha256(data).hexdigest(),
+        purpose=purpose,
     )
 
 

@@ -60,3 +60,9 @@ def printed(program: str) -> str:
     """Run the text of a Python program and return what it printed."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def peak_mib(process: "subprocess.Popen[bytes]") -> float:
+    """Return the most memory that a process has had, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -22,6 +22,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+async def until_serving(client: httpx2.AsyncClient) -> None:
+    """Wait until an API serves."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await client.get("/healthz")
+                break
+            except httpx2.TransportError:
+                await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def serving(app: Litestar, port: int | None = None) -> AsyncGenerator[str]:
     """Serve `app` for the length of a block, on a port that its settings may name; gives its address."""
@@ -29,13 +40,8 @@ async def serving(app: Litestar, port: int | None = None) -> AsyncGenerator[str]
     built = server.build(app, "127.0.0.1", port)
     running = asyncio.create_task(built.serve())
     url = f"http://127.0.0.1:{port}"
-    async with asyncio.timeout(10), httpx2.AsyncClient(base_url=url, verify=PLAIN) as client:
-        while True:
-            try:
-                await client.get("/healthz")
-                break
-            except httpx2.TransportError:
-                await asyncio.sleep(0.01)
+    async with httpx2.AsyncClient(base_url=url, verify=PLAIN) as client:
+        await until_serving(client)
     try:
         yield url
     finally:

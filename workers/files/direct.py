@@ -2,14 +2,12 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterable
+from contextlib import suppress
 
 import msgspec
-import structlog
 from msgspec import Struct
 
-from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, File
@@ -23,12 +21,8 @@ from workers.files.shelf import FileNotFound
 from workers.files.uploads import Announced, UploadExpired
 from workers.idempotency import IN_FLIGHT, Call, Kept, RequestInFlight
 
-log = structlog.stdlib.get_logger()
-
 #: After this an upload is broken off; one that began in time is over before its row is.
 LONGEST_UPLOAD_S = 55 * 60.0
-# How often a call that is under way says so: often enough that one of them may be lost.
-_RENEW_S = IN_FLIGHT.total_seconds() / 3
 
 
 class _Said(Struct, frozen=True, kw_only=True):
@@ -92,7 +86,7 @@ async def _take(
 ) -> File:
     key = quarantine_key(file.account_id, file.id)
     try:
-        async with asyncio.timeout(LONGEST_UPLOAD_S), _in_flight(ground, file, call):
+        async with asyncio.timeout(LONGEST_UPLOAD_S), idempotency.in_flight(ground, call, file.id):
             received = await ground.storage.receive(key, chunks, most_bytes=most_bytes)
         return await _received(ground, file, call, received)
     except TimeoutError as error:
@@ -123,27 +117,3 @@ async def _give_up(ground: Ground, file: File, call: Call | None) -> None:
             await idempotency.forget(session, call, file.id)
         with suppress(FileNotFound):  # its account was quicker
             await shelf.remove(session, ground, file.account_id, file.id)
-
-
-@asynccontextmanager
-async def _in_flight(ground: Ground, file: File, call: Call | None) -> AsyncGenerator[None]:
-    """Say for the length of a block that a call is under way; a process that dies says no more."""
-    if call is None:
-        yield
-        return
-    renewing = asyncio.create_task(_renew(ground, file, call))
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        await asyncio.wait([renewing])
-
-
-async def _renew(ground: Ground, file: File, call: Call) -> None:
-    while True:
-        await asyncio.sleep(_RENEW_S)
-        try:
-            async with ground.database.begin() as session:
-                await idempotency.renew(session, call, file.id)
-        except DatabaseUnavailable:
-            log.warning("an upload under way could not say so", file=str(file.id))

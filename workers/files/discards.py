@@ -64,14 +64,19 @@ async def note(
     return len(set(await session.scalars(longer))) == len(set(keys))
 
 
-async def cross_out(session: AsyncSession, keys: Sequence[str]) -> bool:
-    """Take assets off the list, because a file needs them; returns False where one is not there any more, or going."""
-    mine = select(Discard.key).where(Discard.area == "assets", Discard.key.in_(keys), Discard.removing_since.is_(None))
+async def cross_out(session: AsyncSession, keys: Sequence[str], *, area: Area = "assets") -> bool:
+    """Take objects off the list, because they are needed; returns False where one is not there any more, or going."""
+    mine = select(Discard.key).where(Discard.area == area, Discard.key.in_(keys), Discard.removing_since.is_(None))
     locked = set(await session.scalars(mine.order_by(Discard.key).with_for_update()))
     if locked != set(keys):
         return False
-    await session.execute(delete(Discard).where(Discard.area == "assets", Discard.key.in_(keys)))
+    await session.execute(delete(Discard).where(Discard.area == area, Discard.key.in_(keys)))
     return True
+
+
+async def is_noted(session: AsyncSession, key: str, *, area: Area) -> bool:
+    """Tell whether an object is on the list; whoever is about to cross it out is waited for."""
+    return await session.scalar(_row(Due(area, key)).with_for_update()) is not None
 
 
 async def clear(ground: Ground) -> int:

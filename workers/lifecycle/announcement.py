@@ -1,5 +1,6 @@
 """What the queue and the streams hear of jobs that were admitted just now: all of it in one pipeline."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,13 +14,16 @@ from infra.ground import Ground
 from infra.models import Job
 from infra.overview import Place
 from infra.queue import Waiting
-from infra.streams import Append, Line, Source
-from workers import events, pools
+from infra.streams import Append, Line
+from workers import events, jobs, pools
+from workers.lifecycle.drawing import Drawn
 from workers.lifecycle.submissions import Admitted, Submitted
 
 log = structlog.stdlib.get_logger()
 
 _QUEUED = events.line(events.Queued())
+# How long those that were drawn wait for a Redis that hangs.
+_PATIENCE_S = 2.0
 
 
 async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[Place | None]:
@@ -52,7 +56,7 @@ def _first_words(admitted: Submitted) -> Append:
     job, said = admitted.job, [_QUEUED]
     if admitted.crossings:
         said += _warnings(admitted)
-    source = Source(job_id=job.id, account_id=job.account_id, kind=job.kind, batch_id=job.batch_id)
+    source = jobs.speaker(job.id, job.account_id, job.kind, job.batch_id)
     return Append(source=source, attempt=0, first=1, lines=said)
 
 
@@ -61,16 +65,31 @@ def _warnings(admitted: Submitted) -> list[Line]:
     return [events.line(each) for each in said]
 
 
-async def enqueue(ground: Ground, jobs: Iterable[Job | Admitted]) -> None:
+async def enqueue_drawn(ground: Ground, drawn: Sequence[Drawn]) -> None:
+    """Put the jobs on their queues that a batch's lines have become just now.
+
+    Nobody is told that they wait: that would be a stream for each, of jobs that nobody follows yet. What cannot be
+    queued now, also for want of a build that knows its kind, the tender will.
+    """
+    known = [job for job in drawn if any(job.kind in kinds for kinds in pools.POOLS.values())]
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await enqueue(ground, known)
+    except road.AWAY:
+        log.warning("drawn while the queue is away; the tender will queue them", jobs=len(known))
+
+
+async def enqueue(ground: Ground, unqueued: Iterable[Job | Admitted | Drawn]) -> None:
     """Put jobs on the queues of their pools, in their lanes, to start when they are due."""
-    for pool, waiting in _by_pool(jobs).items():
+    for pool, waiting in _by_pool(unqueued).items():
         await ground.queue.put(queue.name(pool), waiting)
 
 
-def _by_pool(jobs: Iterable[Job | Admitted]) -> dict[str, list[Waiting]]:
+def _by_pool(unqueued: Iterable[Job | Admitted | Drawn]) -> dict[str, list[Waiting]]:
+    """Return how jobs wait on the queues of their pools."""
     now = datetime.now(UTC)
     waiting: dict[str, list[Waiting]] = defaultdict(list)
-    for job in jobs:
+    for job in unqueued:
         due = job.run_at if job.run_at > now else None
         lane = "batch" if job.lane == "batch" else "interactive"
         waiting[pools.of(job.kind)].append(queue.waiting(job.id, job.account_id, job.kind, lane, due))

@@ -69,7 +69,7 @@ class Ended(Struct, frozen=True, kw_only=True):
 
     def source(self) -> Source:
         """Return the job as who speaks."""
-        return Source(self.id, self.account_id, self.kind, self.batch_id)
+        return jobs.speaker(self.id, self.account_id, self.kind, self.batch_id)
 
     def terminal(self) -> events.Said:
         """Return the job's last event."""

@@ -7,13 +7,17 @@ from msgspec import Struct
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A file to be examined: where it lies, and what it was declared to be. `folder` takes what is made of it."""
+    """A file to be examined: where it lies, what it is for, and what it was declared to be.
+
+    `folder` takes what is made of it.
+    """
 
     path: Path
     folder: Path
     media_type: str
     size_bytes: int
     sha256: str
+    purpose: str = "attachment"
 
 
 class Pictured(Struct, frozen=True, kw_only=True):

@@ -84,6 +84,7 @@ async def _examined(file: File, path: Path, folder: Path, run: Run) -> Findings:
         media_type=file.media_type,
         size_bytes=file.size_bytes,
         sha256=file.declared_sha256.hex(),
+        purpose=file.purpose,
     )
     try:
         return await child.run(

@@ -1,4 +1,7 @@
-"""Judges a text: UTF-8 without control characters, and where it was declared to be JSON, that it is."""
+"""Judges a text: UTF-8 without control characters, and where it was declared to be JSON, that it is.
+
+The lines of a batch are not judged here: whoever reads the batch tells of each what is wrong with it.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +28,8 @@ def examine(asked: Asked) -> Findings:
 
     A byte order mark at its beginning is taken for what it is. Lines end in line feeds, and the last one need not.
     """
+    if asked.purpose == "batch":
+        return Findings(path=asked.path, media_type=asked.media_type, facts={"lines": _lines(_pieces(asked.path))})
     checking = _checked(_pieces(asked.path))
     match asked.media_type:
         case "application/jsonl":

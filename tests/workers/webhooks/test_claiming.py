@@ -58,6 +58,13 @@ def test_who_has_more_under_way_has_its_turn_later() -> None:
     assert chosen(waiting, busy, slots=30) == {a: 4, c: 5}
 
 
+def test_many_endpoints_are_no_more_turns() -> None:
+    one, other, third, a, b, c = (ids.new() for _ in range(6))
+    waiting = [due(one, a), due(one, a), due(one, b), due(one, b), due(other, c), due(other, c)]
+    busy = [under_way(third, ids.new()) for _ in range(26)]
+    assert chosen(waiting, busy, slots=30) == {a: 1, b: 1, c: 2}
+
+
 def test_an_endpoint_has_eight_at_a_time_and_one_where_it_asked_for_less() -> None:
     one, a, b = (ids.new() for _ in range(3))
     waiting = [due(one, a) for _ in range(20)] + [due(one, b, pauses=2) for _ in range(20)]
@@ -77,6 +84,19 @@ async def test_many_processes_at_once_claim_each_delivery_once(ground: Ground, a
     assert len(taken) == 30
     assert set(taken.values()) == {1}
     assert all(claim.keys.keys() == {each.target for each in claim.deliveries} for claim in claims)
+
+
+async def test_what_another_has_just_claimed_is_not_claimed_again(ground: Ground, account: Account) -> None:
+    await hook(ground, account.id, "https://hooks.example.com/")
+    await tell(ground, account.id)
+    await spread_all(ground)
+    (delivery,) = await deliveries(ground)
+    for count in (1, 0):  # both have seen that it is due
+        async with ground.database.begin() as session:
+            claims = await claiming._claim(  # pyright: ignore[reportPrivateUsage]
+                ground, session, Seal(ground.settings.secret), [delivery.id]
+            )
+        assert len(claims.deliveries) == count
 
 
 async def test_what_is_for_an_endpoint_that_is_off_or_was_deleted_is_canceled(ground: Ground, account: Account) -> None:

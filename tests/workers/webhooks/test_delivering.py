@@ -225,6 +225,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_what_waits_for_it_is_can
         kept = await hook(hooked, account.id, receiver.url)
         await tell(hooked, account.id)
         await until_tried(hooked, 1)
+        await do(hooked, "UPDATE webhook_deliveries SET next_at = now() + interval '1 day'")
         await tell(hooked, account.id)
         waiting, gone = await until_over(hooked, 2)
         await tell(hooked, account.id)
@@ -361,6 +362,19 @@ async def test_what_somebody_else_claimed_since_is_not_written(hooked: Ground, a
     assert await outcomes.write(hooked, [good]) == [False], "once is enough"
     (delivery,) = await deliveries(hooked)
     assert (delivery.state, len(delivery.log)) == ("delivered", 1)
+
+
+async def test_what_was_under_way_when_one_asked_for_less_is_no_further_pause(hooked: Ground, account: Account) -> None:
+    kept = await hook(hooked, account.id, "https://hooks.example.com/x")
+    await tell(hooked, account.id, times=3)
+    await spread_all(hooked)
+    claims = await claiming.claim(hooked, Seal(hooked.settings.secret), [], 30)
+    for each in claims.deliveries:
+        await outcomes.write(
+            hooked, [sending.Tried(delivery=each, at=datetime.now(UTC), took_ms=1, status=429, retry_after_s=9.0)]
+        )
+    row = await endpoint(hooked, kept)
+    assert (len(claims.deliveries), row.pauses) == (3, 1)
 
 
 async def test_no_secret_is_told_to_anybody_and_nothing_is_sent_unsigned(hooked: Ground, account: Account) -> None:

@@ -75,6 +75,7 @@ async def test_an_accounts_own_secret_is_made_once_however_many_need_it_at_once(
         async with ground.database.begin() as session:
             await secrets.ensure(session, seal, account.id)
 
+    await asyncio.gather(*(do(ground, "SELECT pg_sleep(0.05)") for _ in range(8)))  # each has a connection by now
     await asyncio.gather(*(ensure() for _ in range(8)))
     await hook(ground, account.id, "https://hooks.example.com/")
     async with ground.database.begin() as session:

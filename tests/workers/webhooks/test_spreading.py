@@ -45,14 +45,16 @@ async def test_a_message_goes_to_each_endpoint_that_wants_it_and_to_its_own_addr
     )
     await hook(ground, other.id, HOOK + "other")
     await tell(ground, account.id, url=HOOK + "own")
+    await tell(ground, other.id)
     await spread_all(ground)
-    told = await deliveries(ground)
+    *told, others = await deliveries(ground)
+    assert (others.account_id, others.url) == (other.id, HOOK + "other")
     assert sorted(each.url.removeprefix(HOOK) for each in told) == ["all", "files", "own"]
     assert [each.endpoint_id is None for each in told] == [each.url == HOOK + "own" for each in told]
     assert len({(each.message_id, each.body) for each in told}) == 1
     assert {each.account_id for each in told} == {account.id}
     async with ground.database.begin() as session:
-        (message,) = await session.scalars(select(WebhookMessage))
+        (message,) = await session.scalars(select(WebhookMessage).where(WebhookMessage.account_id == account.id))
     assert message.spread_at is not None
     assert told[0].message_id == message.id
 

@@ -1,0 +1,97 @@
+"""Gathers the lines whose jobs are over: their results, counts and charges, in one transaction for many."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from infra.models import Batch, BatchFlight
+from workers.batches import results, telling
+from workers.batches.results import Told
+
+#: Of so many jobs the ends are gathered at a time.
+MOST_AT_ONCE = 1000
+# And of so many bytes of what they made, as the database keeps them: the first one whatever it has.
+_MOST_BYTES = 2 * 1024**2
+
+# One whose moment has come was cancelled by nobody else, or was asked to stop by that moment.
+_OVER = text("""
+    WITH ended AS MATERIALIZED (
+        SELECT id, kind, state, result, error, charged, finished_at,
+               coalesce(state = 'canceled' AND coalesce(cancel_requested_at >= cancel_by, cancel_by IS NOT NULL), false)
+               AS is_late,
+               row_number() OVER finishing AS place, sum(coalesce(pg_column_size(result), 0)) OVER finishing AS size
+        FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NOT NULL
+        WINDOW finishing AS (ORDER BY finished_at, id)
+    )
+    SELECT f.line, l.custom_id, l.form, e.kind, e.id, CASE WHEN e.is_late THEN 'expired' ELSE e.state END,
+           e.result::text, e.error, e.charged
+    FROM ended e
+    JOIN unnest(CAST(:ids AS uuid[]), CAST(:lines AS integer[])) AS f(id, line) ON f.id = e.id
+    JOIN batch_lines l ON l.batch_id = CAST(:batch AS uuid) AND l.line = f.line
+    WHERE e.place <= :most AND (e.size <= :most_bytes OR e.place = 1)
+    ORDER BY e.place
+""")
+_LAND = text("DELETE FROM batch_flights WHERE batch_id = :batch AND line = ANY(CAST(:lines AS integer[]))")
+
+
+async def gather(session: AsyncSession, batch: Batch) -> int:
+    """Put the lines whose jobs are over to the results, in the order in which they ended; returns how many.
+
+    The caller holds the lock on the batch's row, which is written with the transaction. A job that was given another go
+    is over all the same.
+    """
+    flights = select(BatchFlight.line, BatchFlight.job_id).where(BatchFlight.batch_id == batch.id)
+    flying = (await session.execute(flights)).all()
+    if not flying:
+        return 0
+    columns = {"ids": [job_id for _, job_id in flying], "lines": [line for line, _ in flying], "batch": batch.id}
+    over = (await session.execute(_OVER, columns | {"most": MOST_AT_ONCE, "most_bytes": _MOST_BYTES})).all()
+    if not over:
+        return 0
+    await results.append(session, batch, [_told(row) for row in over])
+    batch.charged = _sum(batch.charged, [row[-1] for row in over])
+    await session.execute(_LAND, {"batch": batch.id, "lines": [row[0] for row in over]})
+    return len(over)
+
+
+def _told(row: Sequence[Any]) -> Told:
+    line, custom_id, form, kind, job_id, outcome, result, error, charged = row
+    return telling.tell(
+        line,
+        custom_id,
+        form,
+        outcome,
+        kind=kind,
+        job_id=job_id,
+        result=None if result is None else Raw(result.encode()),
+        error=error,
+        charged=charged,
+    )
+
+
+def _sum(before: dict[str, int], charges: Sequence[dict[str, int] | None]) -> dict[str, int]:
+    total = Counter(before)
+    for charged in charges:
+        total.update(charged or {})
+    return dict(total)
+
+
+_LEFT = text("""
+    SELECT line, custom_id, form, kind FROM batch_lines
+    WHERE batch_id = :batch AND line > :after AND NOT refused ORDER BY line LIMIT :most
+""")
+
+
+async def give_up(session: AsyncSession, batch: Batch, outcome: results.Outcome) -> int:
+    """Tell of the next lines, which will be no jobs, that they ended so; returns how many. Locked as for `gather`."""
+    columns = {"batch": batch.id, "after": batch.drawn_line, "most": MOST_AT_ONCE}
+    left = (await session.execute(_LEFT, columns)).all()
+    told = [telling.tell(line, custom_id, form, outcome, kind=kind) for line, custom_id, form, kind in left]
+    await results.append(session, batch, told)
+    batch.drawn += len(left)
+    batch.drawn_line = left[-1][0] if len(left) == MOST_AT_ONCE else batch.read_lines
+    return len(left)

@@ -25,8 +25,10 @@ Examples:
 _COMMANDS = {
     "chat": "Ask a chat model and watch the answer come.",
     "jobs": "List, show, follow, cancel and retry jobs.",
+    "batch": "Hand over a file of requests, and get what became of each.",
     "events": "Watch what becomes of all jobs, as it happens.",
     "files": "Upload, download, list and delete files.",
+    "webhooks": "Say who is told of what happens, and see what was delivered.",
     "pools": "Watch the pools of workers, and pause, drain or resize them.",
     "dead": "List the jobs that failed for good, and give them another go.",
     "doctor": "Check this machine and the studio on it, and say what to do.",

@@ -21,11 +21,11 @@ class _Amount(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Show them."""
-        if task.total is None:
+        if task.total is None and not task.completed:
             return Text()
-        done, total = (size(amount, self._words) for amount in (task.completed, task.total))
+        amounts = [size(amount, self._words) for amount in (task.completed, task.total) if amount is not None]
         rate = self._words.rate.format(size=size(task.speed, self._words)) if task.speed else ""
-        return Text(f"{done} / {total} {rate}".rstrip(), style="cyan")
+        return Text(f"{' / '.join(amounts)} {rate}".rstrip(), style="cyan")
 
 
 class Bar:

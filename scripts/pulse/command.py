@@ -1,6 +1,5 @@
 """What every command has in common: how it tells errors, its `--json`, and the studio it talks to."""
 
-import os
 from typing import Any
 
 import click
@@ -8,14 +7,16 @@ import rich_click
 
 from infra import settings as config
 from infra.errors import PulseError
-from scripts.pulse import place, problems, words
+from scripts.pulse import place, problems
+from scripts.pulse.bilingual import Bilingual, language
 from scripts.pulse.client import Client
-from scripts.pulse.words import Language
+
+__all__ = ["Command", "connect", "json_option", "language"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout and nothing else.")
 
 
-class Command(rich_click.RichCommand):
+class Command(Bilingual, rich_click.RichCommand):
     """A command that ends with a problem on stderr where its function raises one."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,11 +29,6 @@ class Command(rich_click.RichCommand):
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(problems.Interrupted.exit_code)
-
-
-def language() -> Language:
-    """Return the language of this terminal."""
-    return words.language(os.environ)
 
 
 def connect() -> Client:

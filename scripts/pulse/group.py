@@ -3,8 +3,10 @@
 import click
 import rich_click
 
+from scripts.pulse.bilingual import Bilingual
 
-class Group(rich_click.RichGroup):
+
+class Group(Bilingual, rich_click.RichGroup):
     """Lists its commands as they were added; click would sort them by the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)

@@ -3,7 +3,7 @@
 0    done
 1    refused, failed, expired, or nobody answers
 2    the command line is wrong (click's own)
-3    the job was cancelled
+3    the job was cancelled, or the batch is over and not all of its lines succeeded
 130  left with Ctrl-C; the jobs go on
 """
 
@@ -19,12 +19,15 @@ from scripts.pulse.words import Language
 
 
 class Problem(Exception):
-    """Something that a person has to be told; `members` are those of the problem."""
+    """Something that a person has to be told; `members` are those of the problem.
 
-    def __init__(self, members: dict[str, object]) -> None:
+    `retry_after_s` is how soon to come back, 0 where nobody said it.
+    """
+
+    def __init__(self, members: dict[str, object], *, retry_after_s: float = 0.0) -> None:
         """Keep what was said."""
         super().__init__(members.get("detail"))
-        self.members = members
+        self.members, self.retry_after_s = members, retry_after_s
 
 
 class Ending(PulseError):

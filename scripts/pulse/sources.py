@@ -90,6 +90,19 @@ def look(path: Path, *, given: str = "", name: str = "") -> Source:
     """
     given = given or readable(str(path))
     name = name or readable(path.name)
+    size_bytes = inspect(path, given).st_size
+    media_type = media.media_type_of(name)
+    if media_type is None:
+        endings = ", ".join(usual for usual, *_ in media.ENDINGS.values())
+        raise TypeUnknown(path=name, endings=endings)
+    return Source(given=given, path=path, name=name, media_type=media_type, size_bytes=size_bytes)
+
+
+def inspect(path: Path, given: str) -> os.stat_result:
+    """Return what is known of a file that can be read and has something in it.
+
+    Raises `NoSuchPath`, `PathIsFolder`, `PathIsNoFile`, `PathUnreadable` or `FileIsEmpty`.
+    """
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
@@ -103,23 +116,26 @@ def look(path: Path, *, given: str = "", name: str = "") -> Source:
         raise PathUnreadable(path=given, reason=error.strerror) from error
     if not found.st_size:
         raise FileIsEmpty(path=given)
-    media_type = media.media_type_of(name)
-    if media_type is None:
-        endings = ", ".join(usual for usual, *_ in media.ENDINGS.values())
-        raise TypeUnknown(path=name, endings=endings)
-    return Source(given=given, path=path, name=name, media_type=media_type, size_bytes=found.st_size)
+    return found
 
 
 @contextmanager
 def spooled(name: str) -> Generator[Source]:
     """Keep what comes on stdin in a file for the length of a block; raises what `look` does."""
+    with stdin_kept() as path:
+        yield look(path, given="-", name=readable(name))
+
+
+@contextmanager
+def stdin_kept() -> Generator[Path]:
+    """Keep what comes on stdin in a file for the length of a block; raises `PathUnreadable`."""
     with tempfile.NamedTemporaryFile(prefix="pulse-") as file:
         try:
             shutil.copyfileobj(sys.stdin.buffer, file, CHUNK_BYTES)
             file.flush()
         except OSError as error:
             raise PathUnreadable(path="-", reason=error.strerror) from error
-        yield look(Path(file.name), given="-", name=readable(name))
+        yield Path(file.name)
 
 
 def readable(path: str) -> str:

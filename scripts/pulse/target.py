@@ -66,7 +66,7 @@ def choose(output: str | None, name: str, *, force: bool) -> Path:
     path = Path(output) if output else Path(name)
     if output and (path.is_dir() or output.endswith(os.sep)):
         path /= name
-    _refuse_taken(path, force=force)
+    refuse_taken(path, force=force)
     return path
 
 
@@ -92,7 +92,7 @@ def save(wanted: Wanted, path: Path, words: Words, bar: Bar, *, force: bool) -> 
                 file.flush()
                 if not os.fstat(file.fileno()).st_size:
                     part.unlink(missing_ok=True)
-        _refuse_taken(path, force=force)
+        refuse_taken(path, force=force)
         part.replace(path)
     except DownloadLost:
         if not part.exists():
@@ -160,6 +160,7 @@ def _download(out: BinaryIO, wanted: Wanted, tally: Tally, words: Words, bar: Ba
     return tally.size_bytes
 
 
-def _refuse_taken(path: Path, *, force: bool) -> None:
+def refuse_taken(path: Path, *, force: bool) -> None:
+    """Raise `PathTaken` where something is there that may not be written over."""
     if not force and os.path.lexists(path):
         raise PathTaken(path=readable(str(path)))

@@ -161,7 +161,7 @@ def download(
         try:
             with _opened("GET", link(), language, headers=_range(had_bytes, etag)) as response:
                 etag = response.headers.get("etag", "")
-                for chunk in _after(response, had_bytes):
+                for chunk in after(response, had_bytes):
                     tally.add(chunk)
                     if size_bytes is not None and tally.size_bytes > size_bytes:
                         raise DownloadDamaged
@@ -202,7 +202,7 @@ def _range(had_bytes: int, etag: str) -> dict[str, str]:
     return {"Range": f"bytes={had_bytes}-", **same}
 
 
-def _after(response: httpx2.Response, had_bytes: int) -> Iterator[bytes]:
+def after(response: httpx2.Response, had_bytes: int) -> Iterator[bytes]:
     """Yield what an answer has after the bytes that are there, also where it begins at the start again."""
     told = _RANGE.match(response.headers.get("content-range", ""))
     skip = had_bytes - (int(told[1]) if response.status_code == 206 and told else 0)

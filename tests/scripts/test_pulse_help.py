@@ -1,5 +1,6 @@
 """What `pulse --help` teaches, and how soon."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "events", "files", "pools", "dead", "doctor", "account"]
+COMMANDS = ["chat", "jobs", "batch", "events", "files", "webhooks", "pools", "dead", "doctor", "account"]
 ALL = [
     "chat",
     "jobs",
@@ -16,6 +17,13 @@ ALL = [
     "jobs follow",
     "jobs cancel",
     "jobs retry",
+    "batch",
+    "batch submit",
+    "batch status",
+    "batch results",
+    "batch cancel",
+    "batch retry",
+    "batch list",
     "events",
     "files",
     "files put",
@@ -24,6 +32,14 @@ ALL = [
     "files show",
     "files rm",
     "files mv",
+    "webhooks",
+    "webhooks list",
+    "webhooks add",
+    "webhooks test",
+    "webhooks rotate",
+    "webhooks rm",
+    "webhooks deliveries",
+    "webhooks replay",
     "pools",
     "pools list",
     "pools show",
@@ -58,9 +74,19 @@ def test_every_command_explains_itself_with_an_example(pulse: Pulse, command: st
 
 
 def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
-    for group in ("jobs", "files", "pools", "dead", "account"):
+    for group in ("jobs", "batch", "files", "webhooks", "pools", "dead", "account"):
         shown = pulse(group, "--help").stdout
         assert all(f"│ {name.split()[1]} " in shown for name in ALL if name.startswith(f"{group} "))
+
+
+@pytest.mark.parametrize("command", [name for name in ALL if name.split()[0] in {"batch", "webhooks"}])
+def test_help_of_batches_and_webhooks_is_all_there_in_arabic(pulse: Pulse, command: str) -> None:
+    shown = pulse(*command.split(), "--help", LANG="ar_EG.UTF-8", COLUMNS="120").stdout
+    assert f"pulse {command}" in shown.split("مثال" if "مثال" in shown else "أمثلة")[1]
+    told = [line for line in shown.splitlines() if line.startswith("│") and line[2] != " "]
+    assert told
+    assert all(re.search("[ء-ي]{2}", line) for line in told), "every option and command is told in Arabic"
+    assert not re.search("[ء-ي]", pulse(*command.split(), "--help").stdout)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +95,8 @@ def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
         (["--help"], ["httpx2", "sqlalchemy", "redis", "litestar", "asyncio"]),
         (["chat", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["jobs", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
+        (["batch", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
+        (["webhooks", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["events", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["files", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
     ],

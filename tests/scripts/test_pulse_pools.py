@@ -87,7 +87,7 @@ def test_what_makes_no_sense_is_refused(operator: Pulse, arguments: list[str], c
 
 def test_it_is_told_in_arabic_too(operator: Pulse) -> None:
     done = operator("pools", "pause", "slides", "--json", LANG="ar_EG.UTF-8")
-    assert json.loads(done.stderr)["detail"] == "لا توجد مجموعة عمال باسم slides؛ الموجود: chat, scan."
+    assert json.loads(done.stderr)["detail"] == "لا توجد مجموعة عمال باسم slides؛ الموجود: chat, scan, batch."
 
 
 def test_servers_that_are_away_are_told_as_such(operator: Pulse) -> None:

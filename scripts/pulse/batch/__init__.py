@@ -1,0 +1,1 @@
+"""Batches as the command hands them over, watches them and brings their results home."""

@@ -1,11 +1,19 @@
-"""`python -m scripts.check`: everything a change must pass, each step told with its time; the tests come last."""
+"""`python -m scripts.check`: everything a change must pass, each step told with its time; the tests come last.
+
+Some tests compute all the time, and most of the others wait for something: the former run beside all that comes before
+and with the latter, and what they say is shown at the end. Where arguments choose tests, those run alone.
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from infra.settings import ROOT
 
@@ -16,6 +24,7 @@ _STEPS = {
     "types": ["pyright"],
     "import contracts": ["lint-imports", "--no-logo"],
 }
+_COMPUTING = ("tests/workers/scan", "tests/infra/fetch")
 
 
 def main() -> None:
@@ -24,12 +33,28 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # pyright would ask the npm registry whether there is a newer one.
     environ = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
-    failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]
-    print("tests:", flush=True)
-    tests = subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, env=environ, check=False)
+    chosen = sys.argv[1:]
+    with tempfile.TemporaryFile() as said:
+        # Two that write down what failed last would write over each other.
+        apart = None if chosen else _tests("-p", "no:cacheprovider", *_COMPUTING, environ=environ, output=said)
+        failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]
+        print("tests:", flush=True)
+        rest = chosen or [f"--ignore={folder}" for folder in _COMPUTING]
+        codes = [_tests(*rest, environ=environ).wait()]
+        if apart is not None:
+            codes.append(apart.wait())
+            print(f"tests of {' and '.join(_COMPUTING)}:", flush=True)
+            said.seek(0)
+            shutil.copyfileobj(said, sys.stdout.buffer)
+            sys.stdout.flush()
     if failed:
         sys.exit(f"failed before the tests: {', '.join(failed)}")
-    sys.exit(tests.returncode)
+    sys.exit(max(codes))
+
+
+def _tests(*arguments: str, environ: Mapping[str, str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
 
 
 def _passes(name: str, command: list[str], environ: dict[str, str]) -> bool:

@@ -28,6 +28,8 @@ from tests.support.work import working
 from workers import events as says
 from workers import kinds, pools
 from workers.batches.feeding import ReadingBrokenOff
+from workers.batches.refusals import BatchRefused, LineRefused
+from workers.chat.foreign import FieldNotSupported
 from workers.intake import ScanBrokenOff
 from workers.media import PURPOSES
 from workers.scan.refusals import FileRefused
@@ -145,6 +147,14 @@ def test_the_reasons_to_reject_a_file_are_those_of_the_code() -> None:
     told = [code for row in rows(ROOT / "docs" / "files.md", "refusals") for code in re.findall(r"`(\w+)`", row[0])]
     reasons = [*FileRefused.__subclasses__(), ObjectNotFound, ScanBrokenOff]
     assert sorted(told) == sorted(error.code for error in reasons)
+
+
+def test_the_reasons_to_refuse_a_line_or_a_batch_are_those_of_the_code() -> None:
+    page = ROOT / "docs" / "batches.md"
+    told = {name: sorted(bare(row[0]) for row in rows(page, name)) for name in ("refusals", "failures")}
+    lines = [*LineRefused.__subclasses__(), FieldNotSupported]
+    assert told["refusals"] == sorted(error.code for error in lines)
+    assert told["failures"] == sorted(error.code for error in [*BatchRefused.__subclasses__(), ReadingBrokenOff])
 
 
 def test_the_purposes_of_files_are_those_of_the_code_with_their_limits() -> None:

@@ -31,6 +31,8 @@ class Batch(Table):
         # What the tender walks: only the few that are not over.
         Index("ix_batches_unfinished", "id", postgresql_where=text("finished_at IS NULL")),
         Index("ix_batches_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        # Which other goes a batch was given.
+        Index("ix_batches_source_id", "source_id", postgresql_where=text("source = 'retry'")),
     )
 
     id: Mapped[Id]

@@ -183,6 +183,7 @@ def upgrade() -> None:
     )
     op.create_index('ix_batches_account_id_id', 'batches', ['account_id', sa.literal_column('id DESC')], unique=False)
     op.create_index('ix_batches_finished_at', 'batches', ['finished_at'], unique=False, postgresql_where=sa.text('finished_at IS NOT NULL'))
+    op.create_index('ix_batches_source_id', 'batches', ['source_id'], unique=False, postgresql_where=sa.text("source = 'retry'"))
     op.create_index('ix_batches_unfinished', 'batches', ['id'], unique=False, postgresql_where=sa.text('finished_at IS NULL'))
     op.create_table('webhook_endpoints',
     sa.Column('id', sa.UUID(), nullable=False),

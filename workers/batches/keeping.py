@@ -16,6 +16,9 @@ _OLD = text("""
     WHERE b.finished_at < now() - CAST(:kept AS interval) AND b.id > :after
           AND (EXISTS (SELECT FROM batch_lines l WHERE l.batch_id = b.id)
                OR EXISTS (SELECT FROM batch_results r WHERE r.batch_id = b.id))
+          -- those of its lines that are given another go are still to be copied
+          AND NOT EXISTS (SELECT FROM batches g
+                          WHERE g.source = 'retry' AND g.source_id = b.id AND g.state = 'validating')
     ORDER BY b.id LIMIT :most
 """)
 _FORGET = [

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
@@ -32,7 +32,8 @@ class NothingToRetry(PulseError):
 async def retry(ground: Ground, account: Account, batch_id: UUID, *, key: str | None = None) -> Made:
     """Make a batch of the lines that came to nothing, with the options of theirs; asked again, it is the answer.
 
-    Raises `BatchNotFound`, `BatchNotOver`, `ResultsGone`, `NothingToRetry`, `TooManyBatches`, `IdempotencyKeyReused`.
+    A go that ended before it was accepted was none: then it is another one. Raises `BatchNotFound`, `BatchNotOver`,
+    `ResultsGone`, `NothingToRetry`, `TooManyBatches`, `IdempotencyKeyReused`.
     """
     call = Call.of(account.id, key, lifecycle.fingerprint(f"{ROUTE}/{batch_id}/retry", None))
     async with ground.database.begin() as session:
@@ -48,9 +49,9 @@ async def retry(ground: Ground, account: Account, batch_id: UUID, *, key: str | 
 
 
 async def _before(session: AsyncSession, old: Batch) -> Batch | None:
-    """Return the go that a batch was given before."""
-    query = select(Batch).where(Batch.account_id == old.account_id, Batch.id > old.id)
-    return await session.scalar(query.where(Batch.source == "retry", Batch.source_id == old.id))
+    """Return the go that a batch was given before; one that ended before it was accepted was none."""
+    query = select(Batch).where(Batch.source == "retry", Batch.source_id == old.id)
+    return await session.scalar(query.where(or_(Batch.finished_at.is_(None), Batch.accepted_at.is_not(None))))
 
 
 async def _make(session: AsyncSession, ground: Ground, account: Account, old: Batch) -> Batch:

@@ -61,6 +61,11 @@ class Warning(Said, frozen=True):  # noqa: A001 (the event's name on the wire)
     detail: Document = {}
 
 
+def quota_warning(meter: str, percent: int) -> Warning:
+    """Return what is said when so much of a meter's grant is taken."""
+    return Warning(code=f"quota_{percent}", detail={"meter": meter})
+
+
 class Succeeded(Said, frozen=True):
     """The job is done; `charged` are units per meter."""
 

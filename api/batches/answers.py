@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from api import problems
 from infra.models import BATCH_LIVE, Batch, Document
+from workers.batches import telling
 
 # How soon it is worth asking for a batch again, in seconds.
 _RETRY_AFTER_S = "2"
@@ -94,7 +95,7 @@ def answer(request: Request[Any, Any, Any], batch: Batch) -> BatchAnswer:
         cancel_requested=batch.cancel_requested_at is not None,
         size_bytes=batch.size_bytes,
         read_bytes=batch.read_bytes,
-        counts=counts(batch),
+        counts=Counts(**telling.counts(batch)),
         charged=batch.charged,
         error=problems.reason(request, batch.error),
         metadata=batch.labels,
@@ -113,24 +114,6 @@ def answer(request: Request[Any, Any, Any], batch: Batch) -> BatchAnswer:
             cancel=f"{path}/cancel",
             retry=f"{path}/retry",
         ),
-    )
-
-
-def counts(batch: Batch) -> Counts:
-    """Return where the lines are; the numbers make their sum, whichever of them was gathered last."""
-    ended = batch.succeeded + batch.failed + batch.canceled + batch.expired
-    # Of a failed batch no line waits any more, whether or not something is told of each.
-    left = batch.lines - batch.rejected - ended if batch.state in BATCH_LIVE else 0
-    running = min(max(batch.drawn - ended, 0), max(left, 0))
-    return Counts(
-        lines=batch.lines,
-        rejected=batch.rejected,
-        waiting=max(left, 0) - running,
-        running=running,
-        succeeded=batch.succeeded,
-        failed=batch.failed,
-        canceled=batch.canceled,
-        expired=batch.expired,
     )
 
 

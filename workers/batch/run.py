@@ -72,7 +72,10 @@ async def _validate(batch: Batch, run: Run) -> None:
         area, key = await _held(partial(inputs.place, run.ground, batch))
         async with inputs.opened(run.ground, area, key) as fd:
             await _read(batch, fd, run)
-    if not await _held(partial(holding.hold, run.ground, batch.id)):
+    taken = await _held(partial(holding.hold, run.ground, batch.id))
+    for crossing in taken.crossings:
+        await run.say(events.quota_warning(crossing.meter, crossing.percent))
+    if not taken.is_all:
         await _fit(batch, run)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra.ground import Ground
 from infra.models import Account, Batch, BatchLine, Hold
 from quotas import ledger
+from quotas.ledger import Crossing
 from workers import lifecycle
 from workers.batches import reading, results, verdicts
 from workers.batches.lines import Refusal
@@ -25,6 +26,13 @@ _AT_ONCE: Final = 1000
 type _Row = tuple[int, str, str, dict[str, int]]
 
 
+class Taken(Struct, frozen=True, kw_only=True):
+    """What became of a hold: whether all that was needed is held, and which thresholds that crossed."""
+
+    is_all: bool
+    crossings: Sequence[Crossing] = ()
+
+
 class Place(Struct, frozen=True):
     """Until which line it was decided, what is left of the hold then (units per meter), and whether it was the last."""
 
@@ -33,8 +41,8 @@ class Place(Struct, frozen=True):
     is_last: bool = False
 
 
-async def hold(ground: Ground, batch_id: UUID) -> bool:
-    """Hold what a batch needs, which is read to its end; returns whether it is accepted with that.
+async def hold(ground: Ground, batch_id: UUID) -> Taken:
+    """Hold what a batch needs, which is read to its end; where that is all of it, it is accepted with that.
 
     If not, it is still to be decided which lines fit (`fit`). Asked again, it holds nothing more. Raises the fact for
     which the batch fails (`NoValidLines`, `BatchHasErrors`, `QuotaExceeded`), and `NotValidating`.
@@ -46,12 +54,12 @@ async def hold(ground: Ground, batch_id: UUID) -> bool:
         if batch.mode == "all" and batch.rejected:
             raise _errors(batch)
         if batch.fitted_line or await _is_held(session, batch_id):
-            return False
-        if not await _hold(session, batch):
-            return False
-        batch.fitted_line = batch.read_lines
-        await verdicts.accept(session, batch)
-        return True
+            return Taken(is_all=False)
+        taken = await _hold(session, batch)
+        if taken.is_all:
+            batch.fitted_line = batch.read_lines
+            await verdicts.accept(session, batch)
+        return taken
 
 
 def _errors(batch: Batch) -> BatchHasErrors:
@@ -62,8 +70,8 @@ async def _is_held(session: AsyncSession, batch_id: UUID) -> bool:
     return await session.scalar(select(Hold.meter).where(Hold.holder_id == batch_id).limit(1)) is not None
 
 
-async def _hold(session: AsyncSession, batch: Batch) -> bool:
-    """Hold what a batch needs, or as much of it as there is; returns whether that is all."""
+async def _hold(session: AsyncSession, batch: Batch) -> Taken:
+    """Hold what a batch needs, or as much of it as there is."""
     account = await session.get_one(Account, batch.account_id)
     drawing = await ledger.lock(session, [(account, meter) for meter in batch.needs])
     wanted = dict(batch.needs)
@@ -71,9 +79,9 @@ async def _hold(session: AsyncSession, batch: Batch) -> bool:
         wanted = {
             meter: min(units, max(0, drawing.standing(account.id, meter).remaining)) for meter, units in wanted.items()
         }
-    drawing.hold(account.id, batch.id, wanted)
+    crossings = drawing.hold(account.id, batch.id, wanted)
     await drawing.write(session)
-    return wanted == batch.needs
+    return Taken(is_all=wanted == batch.needs, crossings=crossings)
 
 
 async def fit(ground: Ground, batch_id: UUID, place: Place | None) -> Place:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
 from infra.ground import Ground
-from infra.models import Batch, Document
+from infra.models import BATCH_LIVE, Batch, Document
 from infra.streams import Source
 from workers import events
 from workers.batches.results import Outcome, Told
@@ -157,11 +157,14 @@ def _as_anthropic(
 def counts(batch: Batch) -> dict[str, int]:
     """Return how many lines a batch has, and how many of them wait, run, and ended how."""
     over = batch.succeeded + batch.failed + batch.canceled + batch.expired
+    # Of a failed batch no line waits any more, whether or not something is told of each.
+    left = max(batch.lines - batch.rejected - over, 0) if batch.state in BATCH_LIVE else 0
+    running = min(max(batch.drawn - over, 0), left)
     return {
         "lines": batch.lines,
         "rejected": batch.rejected,
-        "waiting": batch.lines - batch.rejected - batch.drawn,
-        "running": batch.drawn - over,
+        "waiting": left - running,
+        "running": running,
         "succeeded": batch.succeeded,
         "failed": batch.failed,
         "canceled": batch.canceled,

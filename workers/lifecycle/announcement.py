@@ -14,7 +14,7 @@ from infra.ground import Ground
 from infra.models import Job
 from infra.overview import Place
 from infra.queue import Waiting
-from infra.streams import Append, Line
+from infra.streams import Append
 from workers import events, jobs, pools
 from workers.lifecycle.drawing import Drawn
 from workers.lifecycle.submissions import Admitted, Submitted
@@ -55,14 +55,9 @@ async def announce(ground: Ground, submitted: Sequence[Submitted]) -> list[Place
 def _first_words(admitted: Submitted) -> Append:
     job, said = admitted.job, [_QUEUED]
     if admitted.crossings:
-        said += _warnings(admitted)
+        said += [events.line(events.quota_warning(it.meter, it.percent)) for it in admitted.crossings]
     source = jobs.speaker(job.id, job.account_id, job.kind, job.batch_id)
     return Append(source=source, attempt=0, first=1, lines=said)
-
-
-def _warnings(admitted: Submitted) -> list[Line]:
-    said = [events.Warning(code=f"quota_{it.percent}", detail={"meter": it.meter}) for it in admitted.crossings]
-    return [events.line(each) for each in said]
 
 
 async def enqueue_drawn(ground: Ground, drawn: Sequence[Drawn]) -> None:

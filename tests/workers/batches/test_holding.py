@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
+from infra import streams
 from infra.ground import Ground
 from infra.models import Account, Batch, BatchResult, Hold
 from tests.support import readings
@@ -123,22 +125,22 @@ async def test_the_fitting_goes_on_where_it_stopped(
         patched.setattr(holding, "hold", _die)
         await readings.read(ground, account, batch_id)
     assert (await readings.look(ground, batch_id)).read_lines == 5
-    assert not await holding.hold(ground, batch_id)
+    assert not (await holding.hold(ground, batch_id)).is_all
     await readings.allow(ground, account, 1500)
-    assert not await holding.hold(ground, batch_id), "it is held once, also where there is more by now"
+    assert not (await holding.hold(ground, batch_id)).is_all, "it is held once, also where there is more by now"
     assert await readings.held_of(ground, account) == 1000
     first = await holding.fit(ground, batch_id, None)
     assert first == holding.Place(2, {"chat_tokens": 600})
     stale = holding.Place(0, {"chat_tokens": 1000})
     assert await holding.fit(ground, batch_id, stale) == holding.Place(4, {"chat_tokens": 100})
-    assert not await holding.hold(ground, batch_id)
+    assert not (await holding.hold(ground, batch_id)).is_all
     batch = await readings.read(ground, account, batch_id)
     assert (batch.state, await readings.held_of(ground, account)) == ("running", 900)
     assert await _refused(ground, batch) == [(2, 700, 600), (4, 200, 100), (5, 300, 100)]
     await assert_even(ground)
 
 
-async def _die(_ground: Ground, _batch_id: UUID) -> bool:
+async def _die(_ground: Ground, _batch_id: UUID) -> holding.Taken:
     raise RuntimeError
 
 
@@ -166,3 +168,18 @@ async def test_two_batches_at_the_same_time_never_hold_more_than_there_is(ground
     fitted = sum(it.lines - it.rejected for it in told if it.state == "running")
     assert (fitted, await readings.held_of(ground, account)) == (3, 900)
     await assert_even(ground)
+
+
+async def test_the_account_is_warned_when_a_batch_takes_most_of_its_quota(ground: Ground, account: Account) -> None:
+    lines = jsonl(line("a"), line("b"))
+    needs = (await readings.read_all(ground, account, lines)).needs["chat_tokens"]
+    await readings.allow(ground, account, 2 * needs)
+    await readings.read_all(ground, account, lines)
+    subject = streams.account(account.id)
+    ((said, _),) = await ground.streams.pages([(subject, streams.START)], entries=100)
+    warned = [event["detail"]["meter"] + event["code"] for event in map(_decoded, said) if event["type"] == "warning"]
+    assert warned == ["chat_tokensquota_80", "chat_tokensquota_100"]
+
+
+def _decoded(event: streams.Event) -> dict[str, Any]:
+    return msgspec.json.decode(event.data)

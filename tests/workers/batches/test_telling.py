@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from infra import ids
+from infra.models import Batch
 from workers.batches import telling
 from workers.batches.results import Outcome
 
@@ -85,3 +86,11 @@ def test_a_line_of_anthropic_s_is_told_as_anthropic_tells_it() -> None:
 @pytest.mark.parametrize("outcome", ["canceled", "expired"])
 def test_anthropic_s_readers_are_told_no_more_of_a_line_that_was_no_job(outcome: Outcome) -> None:
     assert told("anthropic", outcome)["result"] == {"type": outcome}
+
+
+def test_no_line_of_a_batch_that_is_over_waits() -> None:
+    ended = {"rejected": 1, "succeeded": 0, "failed": 0, "canceled": 0, "expired": 0}
+    batch = Batch(state="running", lines=3, drawn=1, **ended)
+    assert telling.counts(batch) == {"lines": 3, "waiting": 1, "running": 1, **ended}
+    batch.state = "failed"
+    assert telling.counts(batch) == {"lines": 3, "waiting": 0, "running": 0, **ended}

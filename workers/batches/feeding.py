@@ -140,8 +140,8 @@ class Feeder:
                     is_others = batch.finished_at is not None and not self._untold[batch.id]
                     if is_others or await telling.tell_account(self._ground, batch):
                         del self._untold[batch.id]
-        except road.AWAY:  # what moves next tells of it as well
-            self._untold.clear()
+        except road.AWAY:  # what moves next tells of it as well, but for the end, after which nothing moves
+            self._untold = {batch_id: True for batch_id, is_over in self._untold.items() if is_over}
 
 
 class _Held(Struct, frozen=True):

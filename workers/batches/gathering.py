@@ -14,7 +14,8 @@ from workers.batches.results import Told
 
 #: Of so many jobs the ends are gathered at a time.
 MOST_AT_ONCE = 1000
-# And of so many bytes of what they made, as the database keeps them: the first one whatever it has.
+# And of so many bytes of what they made: the first one whatever it has. The database may keep it in a hundredth of that;
+# how long it is costs something to find out, and is asked only of those that are few enough as they are kept.
 _MOST_BYTES = 2 * 1024**2
 
 # One whose moment has come was cancelled by nobody else, or was asked to stop by that moment.
@@ -26,13 +27,16 @@ _OVER = text("""
                row_number() OVER finishing AS place, sum(coalesce(pg_column_size(result), 0)) OVER finishing AS size
         FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NOT NULL
         WINDOW finishing AS (ORDER BY finished_at, id)
+    ), few AS (
+        SELECT *, sum(coalesce(octet_length(result::text), 0)) OVER (ORDER BY place) AS length
+        FROM ended WHERE place <= :most AND (size <= :most_bytes OR place = 1)
     )
     SELECT f.line, l.custom_id, l.form, e.kind, e.id, CASE WHEN e.is_late THEN 'expired' ELSE e.state END,
            e.result::text, e.error, e.charged
-    FROM ended e
+    FROM few e
     JOIN unnest(CAST(:ids AS uuid[]), CAST(:lines AS integer[])) AS f(id, line) ON f.id = e.id
     JOIN batch_lines l ON l.batch_id = CAST(:batch AS uuid) AND l.line = f.line
-    WHERE e.place <= :most AND (e.size <= :most_bytes OR e.place = 1)
+    WHERE e.length <= :most_bytes OR e.place = 1
     ORDER BY e.place
 """)
 _LAND = text("DELETE FROM batch_flights WHERE batch_id = :batch AND line = ANY(CAST(:lines AS integer[]))")

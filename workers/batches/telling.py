@@ -17,6 +17,7 @@ from workers.webhooks import messages
 
 # How often a batch that goes on is told on its account's stream at most.
 _SILENT_S = 0.5
+_SEPARATORS = [(mark.encode(), f"\\u{ord(mark):04x}".encode()) for mark in "\x85\u2028\u2029"]
 _OPENAI = {
     "canceled": ("batch_cancelled", "This request was not executed: the batch was cancelled."),
     "expired": ("batch_expired", "This request was not executed before the completion window ended."),
@@ -104,7 +105,14 @@ def tell(
             error=error,
             charged=charged or {},
         )
-    return Told(line=line, outcome=outcome, is_kept=is_kept, told=msgspec.json.encode(told))
+    return Told(line=line, outcome=outcome, is_kept=is_kept, told=_on_one_line(msgspec.json.encode(told)))
+
+
+def _on_one_line(told: bytes) -> bytes:
+    """Escape what many readers take for the end of a line; in JSON it can only stand in a string."""
+    for separator, escaped in _SEPARATORS:
+        told = told.replace(separator, escaped)
+    return told
 
 
 def _read(result: Raw | Document | None) -> Document | None:

@@ -492,3 +492,55 @@ async def test_a_listener_is_told_by_a_message_when_a_batch_is_accepted_and_over
         "metadata": {"run": "7"},
         "results": f"/v1/batches/{batch.id}/results",
     }
+
+
+async def test_of_what_shrinks_well_in_the_database_no_more_is_gathered_at_a_time(
+    ground: Ground, account: Account
+) -> None:
+    batch = await put(ground, account, 5)
+    await look(ground)
+    await land(ground, await flights(ground, batch.id))
+    async with ground.database.begin() as session:
+        await session.execute(text("UPDATE jobs SET result = jsonb_build_object('text', repeat('س', 500000))"))
+    for gathered in (2, 4, 5):
+        await look(ground)
+        assert (await batch_of(ground, batch.id)).succeeded == gathered
+    await assert_exact(ground)
+
+
+async def test_the_end_of_a_batch_is_told_when_redis_is_there_again(
+    few: Ground, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await put(few, account, 3)
+    feeder = Feeder(few)
+    await feeder.round()
+    await land(few, await flights(few, batch.id))
+    with monkeypatch.context() as patched:
+        patched.setattr(few.streams, "tell", _nobody_hears)
+        await feeder.round()
+    assert (await batch_of(few, batch.id)).state == "completed"
+    await feeder.round()
+    assert (await heard(few, account))[-1]["state"] == "completed"
+
+
+async def _nobody_hears(*_: object, **__: object) -> bool:
+    raise ConnectionError
+
+
+async def test_two_who_draw_at_once_for_an_account_keep_to_its_window_together(
+    settings: Settings, ground: Ground, account: Account
+) -> None:
+    batches = [await put(ground, account, 3), await put(ground, account, 3)]
+    lock = "SELECT pg_advisory_xact_lock(hashtextextended('draw ' || CAST(:account AS text), 0))"
+    async with grounds.opened(msgspec.structs.replace(settings, batch_window=1)) as narrow:
+        async with ground.database.begin() as session:
+            await session.execute(text(lock), {"account": str(account.id)})
+            feeding_both = [asyncio.create_task(feeding.feed(narrow, batch.id)) for batch in batches]
+            async with asyncio.timeout(10):
+                while True:
+                    if await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) == 2:
+                        break
+                    await asyncio.sleep(0.01)
+        moved = await asyncio.gather(*feeding_both)
+    assert sorted(each.drawn for each in moved) == [0, 1]
+    await assert_exact(ground)

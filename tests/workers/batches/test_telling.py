@@ -4,6 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -94,3 +95,21 @@ def test_no_line_of_a_batch_that_is_over_waits() -> None:
     assert telling.counts(batch) == {"lines": 3, "waiting": 1, "running": 1, **ended}
     batch.state = "failed"
     assert telling.counts(batch) == {"lines": 3, "waiting": 0, "running": 0, **ended}
+
+
+@pytest.mark.parametrize("form", ["own", "openai", "anthropic"])
+def test_a_line_is_one_line_however_a_reader_cuts_lines(form: str) -> None:
+    separated = "a\u2028b\u2029c\x85d"
+    made = Raw(msgspec.json.encode(CHAT | {"text": separated}))
+    line = telling.tell(3, separated, form, "succeeded", kind="chat", job_id=JOB, result=made)
+    assert len(line.told.decode().splitlines()) == 1
+    assert json.loads(line.told)["custom_id"] == separated
+    assert separated in _strings(json.loads(line.told))
+
+
+def _strings(told: Any) -> list[str]:
+    """Return the texts that are anywhere in what is told, but for that of the custom_id."""
+    if isinstance(told, str):
+        return [told]
+    inside = [value for name, value in told.items() if name != "custom_id"] if isinstance(told, dict) else told
+    return [text for value in inside for text in _strings(value)] if isinstance(inside, list) else []

@@ -14,8 +14,8 @@ from workers.batches.results import Told
 
 #: Of so many jobs the ends are gathered at a time.
 MOST_AT_ONCE = 1000
-# And of so many bytes of what they made: the first one whatever it has. The database may keep it in a hundredth of that;
-# how long it is costs something to find out, and is asked only of those that are few enough as they are kept.
+# And of so many bytes of what they made: the first one whatever it has. The database may keep it in much fewer; how
+# long it is costs something to find out, and is asked only of those that are few enough as they are kept.
 _MOST_BYTES = 2 * 1024**2
 
 # One whose moment has come was cancelled by nobody else, or was asked to stop by that moment.

@@ -408,9 +408,13 @@ _GIVE_BACK = text("""
         FROM given g WHERE h.holder_id = CAST(:holder AS uuid) AND h.meter = g.meter AND h.state = 'held'
         RETURNING h.account_id, h.balance_id, h.meter, g.units
     ), locked_balances AS MATERIALIZED (
-        SELECT id, held FROM balances WHERE id IN (SELECT balance_id FROM giving) ORDER BY id FOR NO KEY UPDATE
+        SELECT id, granted, held, used FROM balances
+        WHERE id IN (SELECT balance_id FROM giving) ORDER BY id FOR NO KEY UPDATE
     ), moving AS (
-        UPDATE balances b SET held = l.held - g.units
+        UPDATE balances b
+        SET held = l.held - g.units,
+            warned_at = CASE WHEN (l.held - g.units + l.used) * 100 >= l.granted * 80 THEN b.warned_at END,
+            stopped_at = CASE WHEN l.held - g.units + l.used >= l.granted THEN b.stopped_at END
         FROM locked_balances l JOIN giving g ON g.balance_id = l.id WHERE b.id = l.id
     ), entering AS (
         INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, held, holder_id)
@@ -423,6 +427,7 @@ _GIVE_BACK = text("""
 async def give_back(session: AsyncSession, holder_id: UUID, units: Mapping[str, int]) -> None:
     """Free a part of an open hold, in units per meter; the rest of it stays.
 
+    Nothing was ever to be made of it: a meter that is below a threshold without it warns anew when that is crossed.
     The caller holds the lock on the holder's own row. More than is left of the hold is refused by its constraint.
     """
     columns = {"holder": holder_id, "units": encoded(units)}

@@ -162,8 +162,10 @@ async def reconcile(ground: Ground, missing: Missing) -> Round:
     seen: Missing = {}
     while batch := await _live(ground, after):
         after = batch[-1].id
+        mended.ended += await _end_unwanted(ground, [job.id for job in batch if job.cancel_requested_at is not None])
+        wanted = [job for job in batch if job.cancel_requested_at is None]
         for pool, kinds in pools.POOLS.items():
-            await _reconcile_pool(ground, pool, [job for job in batch if job.kind in kinds], mended, missing, seen)
+            await _reconcile_pool(ground, pool, [job for job in wanted if job.kind in kinds], mended, missing, seen)
     missing.clear()
     missing.update(seen)
     return mended
@@ -181,17 +183,18 @@ async def _live(ground: Ground, after: UUID | None) -> list[Job]:
         return list(await session.scalars(query.order_by(Job.id).limit(_BATCH)))
 
 
+async def _end_unwanted(ground: Ground, job_ids: list[UUID]) -> int:
+    """End the cancelled jobs that nobody runs, also those of a kind that only another build knows."""
+    leased = await ground.queue.leased(job_ids) if job_ids else set[UUID]()
+    return sum([await _close(ground, job_id) for job_id in job_ids if job_id not in leased])
+
+
 async def _reconcile_pool(
     ground: Ground, pool: str, live: list[Job], mended: Round, missing: Missing, seen: Missing
 ) -> None:
     if not live:
         return
-    unwanted = [job for job in live if job.cancel_requested_at is not None]
-    leased = await ground.queue.leased([job.id for job in unwanted])
-    for job in unwanted:
-        if job.id not in leased:
-            mended.ended += await _close(ground, job.id)
-    wanted = {job.id: job for job in live if job.cancel_requested_at is None}
+    wanted = {job.id: job for job in live}
     lost = await ground.queue.lost(pool, list(wanted))
     now = asyncio.get_running_loop().time()
     given_up = [job_id for job_id in lost if _is_given_up(ground, wanted[job_id], now, missing, seen)]

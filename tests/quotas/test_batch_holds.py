@@ -11,7 +11,7 @@ from infra.ground import Ground
 from infra.models import Account, Batch, Hold
 from quotas import audit, ledger
 from tests.support.batches import METER, MOST, USED, assert_exact, feed_all, land, put
-from tests.support.books import assert_even, balance_of
+from tests.support.books import assert_even, balance_of, grant
 from tests.support.pairs import pairs
 from workers import lifecycle
 
@@ -73,6 +73,18 @@ async def test_a_part_of_a_hold_is_given_back_and_no_more_than_is_left(ground: G
         assert await ledger.settle(session, {batch.id: {}}) == {batch.id: {METER: 0}}
     assert (await balance_of(ground, account)).held == 2 * MOST, "what jobs hold is not the batch's any more"
     await assert_even(ground)
+
+
+async def test_what_a_batch_gives_back_was_never_taken_and_warns_anew(ground: Ground, account: Account) -> None:
+    await grant(ground, 10 * MOST)
+    batch = await put(ground, account, 10)
+    taken = await balance_of(ground, account)
+    assert (taken.warned_at is None, taken.stopped_at is None) == (False, False)
+    await give_back(ground, batch, MOST)
+    less = await balance_of(ground, account)
+    assert (less.warned_at, less.stopped_at) == (taken.warned_at, None)
+    await give_back(ground, batch, 2 * MOST)
+    assert (await balance_of(ground, account)).warned_at is None
 
 
 async def test_the_books_see_what_is_wrong_with_a_batch(ground: Ground, account: Account) -> None:

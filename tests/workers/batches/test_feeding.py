@@ -35,7 +35,7 @@ from tests.support.batches import (
 )
 from tests.support.books import balance_of
 from tests.support.pairs import pairs
-from workers import lifecycle, tend
+from workers import lifecycle, pools, tend
 from workers.batches import feeding
 from workers.batches.feeding import Feeder
 
@@ -544,3 +544,20 @@ async def test_two_who_draw_at_once_for_an_account_keep_to_its_window_together(
         moved = await asyncio.gather(*feeding_both)
     assert sorted(each.drawn for each in moved) == [0, 1]
     await assert_exact(ground)
+
+
+async def test_a_batch_ends_whose_kind_no_pool_knows_any_more_and_whose_worker_is_gone(
+    few: Ground, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await put(few, account, 3)
+    await look(few)
+    await lifecycle.claim(few, (await flights(few, batch.id))[:1])
+    monkeypatch.delitem(pools.POOLS, "pair")
+    await close_window(few, batch.id)
+    async with few.database.begin() as session:  # long enough ago for nothing to be on its way
+        await session.execute(text("UPDATE jobs SET created_at = created_at - interval '1 minute'"))
+    await tend.reconcile(few, {})
+    await look(few)
+    over = await batch_of(few, batch.id)
+    assert (over.state, over.expired) == ("expired", 3)
+    await assert_exact(few)

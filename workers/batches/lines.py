@@ -279,7 +279,8 @@ def _unfit(raw: bytes, error: PulseError) -> str | None:
     """Return the custom_id of a line that has half of a surrogate pair somewhere: the standard library reads it."""
     if not isinstance(error, InvalidText):
         return None
-    custom_id = json.loads(raw).get("custom_id")
+    line: Any = json.loads(raw)
+    custom_id: Any = cast("dict[str, Any]", line).get("custom_id") if isinstance(line, dict) else None
     is_text = isinstance(custom_id, str) and not _UNFIT.search(custom_id)
     return custom_id[:LONGEST_CUSTOM_ID] if is_text else None
 

@@ -199,6 +199,11 @@ def test_what_cannot_be_kept_is_told_by_its_field(content: str, code: str, reaso
     assert told[2].startswith(reason)
 
 
+@pytest.mark.parametrize("raw", [b'"\\ud800"', b'["\\ud800"]', b'{"custom_id": ["\\ud800"]}'])
+def test_half_of_a_pair_is_refused_wherever_it_stands(raw: bytes) -> None:
+    assert refusal(raw)[0] is None
+
+
 def test_a_last_line_that_breaks_off_was_cut_short() -> None:
     whole = json.dumps(OWN, ensure_ascii=False).encode()
     for length in range(1, len(whole)):

@@ -135,7 +135,10 @@ async def retry(
     ground: NamedDependency[Ground],
     desk: NamedDependency[Desk],
 ) -> ASGIApp:
-    """Give the lines that came to nothing another go, as a new batch. Asked again, the answer is that batch."""
+    """Give the lines that came to nothing another go, as a new batch.
+
+    Asked again, the answer is that batch; one that ended before it was accepted was none, and another one is made.
+    """
     key = idempotency.key_of(request)
     made = await retries.retry(ground, account, batch_id(id), key=key)
     return await _made(request, account, desk, made)

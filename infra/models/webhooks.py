@@ -67,6 +67,8 @@ class WebhookMessage(Table):
 
     __tablename__ = "webhook_messages"
     __table_args__ = (
+        # Jobs alone have a row that says what is told of them.
+        CheckConstraint("data IS NOT NULL OR (subject_id IS NOT NULL AND type LIKE 'job.%')", name="data"),
         # What is not handed to deliveries yet: few at any time.
         Index("ix_webhook_messages_new", "id", postgresql_where=text("spread_at IS NULL")),
         Index("ix_webhook_messages_account_id_id", "account_id", text("id DESC")),
@@ -96,8 +98,14 @@ class WebhookDelivery(Table):
     __table_args__ = (
         CheckConstraint(f"state IN {DELIVERY_STATES}", name="state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", name="finished"),
-        # What is to be sent next.
-        Index("ix_webhook_deliveries_next_at", "next_at", postgresql_where=text("state = 'pending'")),
+        # What is to be sent next to an endpoint, or to all the addresses that an account gave with jobs.
+        Index(
+            "ix_webhook_deliveries_due",
+            text("coalesce(endpoint_id, account_id)"),
+            "next_at",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index("ix_webhook_deliveries_message_id", "message_id"),
         Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", text("id DESC")),
         Index("ix_webhook_deliveries_account_id_id", "account_id", text("id DESC")),
         {"postgresql_partition_by": "RANGE (id)"},

@@ -126,7 +126,8 @@ def upgrade() -> None:
     )
     op.create_index('ix_webhook_deliveries_account_id_id', 'webhook_deliveries', ['account_id', sa.literal_column('id DESC')], unique=False)
     op.create_index('ix_webhook_deliveries_endpoint_id_id', 'webhook_deliveries', ['endpoint_id', sa.literal_column('id DESC')], unique=False)
-    op.create_index('ix_webhook_deliveries_next_at', 'webhook_deliveries', ['next_at'], unique=False, postgresql_where=sa.text("state = 'pending'"))
+    op.create_index('ix_webhook_deliveries_due', 'webhook_deliveries', [sa.literal_column('coalesce(endpoint_id, account_id)'), 'next_at'], unique=False, postgresql_where=sa.text("state = 'pending'"))
+    op.create_index('ix_webhook_deliveries_message_id', 'webhook_deliveries', ['message_id'], unique=False)
     op.create_table('webhook_messages',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('account_id', sa.UUID(), nullable=False),
@@ -137,6 +138,7 @@ def upgrade() -> None:
     sa.Column('endpoint_id', sa.UUID(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('spread_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint("data IS NOT NULL OR (subject_id IS NOT NULL AND type LIKE 'job.%')", name=op.f('ck_webhook_messages_data')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_webhook_messages')),
     postgresql_partition_by='RANGE (id)'
     )

@@ -12,7 +12,10 @@ from infra import ids, schema
 from infra.ground import Ground
 from infra.models import Account, Job
 
-PARTITIONED = ("jobs", "holds", "ledger_entries")
+PARTITIONED = (
+    *("jobs", "holds", "ledger_entries", "batch_lines", "batch_results"),
+    *("webhook_messages", "webhook_deliveries"),
+)
 
 
 async def test_the_migrations_make_what_the_models_say(ground: Ground) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.ground import Ground
 from infra.seal import Seal
-from workers.webhooks import secrets
+from workers.webhooks import schedule, secrets
 from workers.webhooks.signing import Key
 
 #: Deliveries to one endpoint, or to all the addresses that one account gave with jobs, that a process has under way.
@@ -26,6 +26,7 @@ _SHORTEST_MARGIN_S = 2.0
 class Claimed(Struct, frozen=True, kw_only=True):
     """A delivery that is ours for a while; `failures` are its tries until now of which we know how they ended.
 
+    It is `old` where it has waited for as long as makes it count that it fails (`schedule.OLD`).
     `pauses` and `troubled` are of its endpoint: how often in a row it asked for less, and whether it has failed since
     it last took something.
     """
@@ -38,6 +39,7 @@ class Claimed(Struct, frozen=True, kw_only=True):
     body: str
     tries: int
     failures: int
+    old: bool = False
     pauses: int = 0
     troubled: bool = False
 
@@ -70,15 +72,31 @@ class Due(Struct, frozen=True, kw_only=True):
     dead: bool
 
 
+# It goes from target to target by the index, and of each looks at no more than it could have: whatever waits for one
+# that is full or paused costs nobody anything.
 _DUE = text("""
-    SELECT d.id, d.account_id, coalesce(d.endpoint_id, d.account_id) AS target, coalesce(e.pauses, 0) AS pauses,
+    WITH RECURSIVE waiting AS (
+        (SELECT coalesce(endpoint_id, account_id) AS target FROM webhook_deliveries
+         WHERE state = 'pending' ORDER BY coalesce(endpoint_id, account_id) LIMIT 1)
+        UNION ALL
+        SELECT (SELECT coalesce(d.endpoint_id, d.account_id) FROM webhook_deliveries d
+                WHERE d.state = 'pending' AND coalesce(d.endpoint_id, d.account_id) > w.target
+                ORDER BY coalesce(d.endpoint_id, d.account_id) LIMIT 1)
+        FROM waiting w WHERE w.target IS NOT NULL
+    )
+    SELECT d.id, d.account_id, w.target, coalesce(e.pauses, 0) AS pauses,
            d.endpoint_id IS NOT NULL AND (e.id IS NULL OR e.disabled_at IS NOT NULL) AS dead
-    FROM webhook_deliveries d LEFT JOIN webhook_endpoints e ON e.id = d.endpoint_id
-    WHERE d.state = 'pending' AND d.next_at <= now() AND d.account_id <> ALL(CAST(:full_accounts AS uuid[]))
-          AND coalesce(d.endpoint_id, d.account_id) <> ALL(CAST(:full AS uuid[]))
+    FROM waiting w LEFT JOIN webhook_endpoints e ON e.id = w.target
+    CROSS JOIN LATERAL (
+        SELECT id, account_id, endpoint_id, next_at FROM webhook_deliveries
+        WHERE state = 'pending' AND coalesce(endpoint_id, account_id) = w.target AND next_at <= now()
+        ORDER BY next_at LIMIT CASE WHEN e.disabled_at IS NULL THEN CAST(:most AS bigint) ELSE CAST(:window AS bigint) END
+    ) d
+    WHERE w.target <> ALL(CAST(:full AS uuid[])) AND d.account_id <> ALL(CAST(:full_accounts AS uuid[]))
           AND (e.paused_until IS NULL OR e.paused_until <= now() OR e.disabled_at IS NOT NULL)
-    ORDER BY d.next_at LIMIT :window
+    ORDER BY d.next_at LIMIT CAST(:window AS bigint)
 """)
+# An endpoint that moved while its message was handed over is found where it is now.
 _CLAIM = text("""
     WITH mine AS MATERIALIZED (
         SELECT id FROM webhook_deliveries
@@ -86,10 +104,11 @@ _CLAIM = text("""
         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     ), claiming AS (
         UPDATE webhook_deliveries d
-        SET tries = d.tries + 1, next_at = now() + make_interval(secs => CAST(:lease_s AS double precision))
+        SET tries = d.tries + 1, next_at = now() + make_interval(secs => CAST(:lease_s AS double precision)),
+            url = coalesce((SELECT e.url FROM webhook_endpoints e WHERE e.id = d.endpoint_id), d.url)
         FROM mine WHERE d.id = mine.id AND d.id = ANY(CAST(:ids AS uuid[]))
         RETURNING d.id, d.message_id, d.account_id, d.endpoint_id, d.url, d.body, d.tries,
-                  jsonb_array_length(d.log) AS failures
+                  jsonb_array_length(d.log) AS failures, d.created_at < now() - CAST(:old AS interval) AS old
     )
     SELECT c.*, coalesce(e.pauses, 0) AS pauses,
            coalesce(e.pauses > 0 OR e.failing_since IS NOT NULL, false) AS troubled
@@ -120,6 +139,7 @@ async def claim(ground: Ground, seal: Seal, under_way: Collection[Claimed], slot
             {
                 "full": list(_full(under_way)),
                 "full_accounts": [each for each, count in _by_account(under_way).items() if count >= of_account],
+                "most": MOST_OF_ONE,
                 "window": _WINDOW,
             },
         )
@@ -132,7 +152,7 @@ async def claim(ground: Ground, seal: Seal, under_way: Collection[Claimed], slot
 
 
 async def _claim(ground: Ground, session: AsyncSession, seal: Seal, chosen: Sequence[UUID]) -> Claims:
-    given = {"ids": chosen, "lease_s": lease_s(ground.settings.webhook_timeout_s)}
+    given = {"ids": chosen, "lease_s": lease_s(ground.settings.webhook_timeout_s), "old": schedule.OLD}
     claimed = [Claimed(**row) for row in (await session.execute(_CLAIM, given)).mappings()]
     for account_id in {each.account_id for each in claimed if each.endpoint_id is None}:
         await secrets.ensure(session, seal, account_id)

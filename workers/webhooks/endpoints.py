@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from sqlalchemy import Update, func, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import fetch, ids
 from infra.errors import PulseError
 from infra.ground import Ground
-from infra.models import WebhookDelivery, WebhookEndpoint
+from infra.models import WebhookEndpoint
 from infra.seal import Seal
 from infra.settings import Settings
 from workers import idempotency, lifecycle
 from workers.idempotency import Call
 from workers.request import FragmentNotAllowed
-from workers.webhooks import secrets, selection
+from workers.webhooks import secrets, selection, waiting
 from workers.webhooks.secrets import Shown
 
 _ROUTE = "POST /v1/webhooks"
@@ -179,30 +179,29 @@ async def change(ground: Ground, account_id: UUID, endpoint_id: UUID, asked: End
             endpoint.description = asked.description
         if asked.url is not UNSET and asked.url != endpoint.url:
             endpoint.url = asked.url
-            await session.execute(_waiting(endpoint_id).values(url=asked.url))
+            _begin_anew(endpoint)
+            await waiting.move(session, endpoint_id, asked.url)
         if asked.enabled is True:
-            endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = endpoint.paused_until = None
-            endpoint.pauses = 0
+            endpoint.disabled_at = endpoint.disabled_reason = None
+            _begin_anew(endpoint)
         if asked.enabled is False and endpoint.disabled_at is None:
             endpoint.disabled_at, endpoint.disabled_reason = datetime.now(UTC), "account"
-            await _cancel(session, endpoint_id)
+            await waiting.cancel(session, [endpoint_id])
     return endpoint
+
+
+def _begin_anew(endpoint: WebhookEndpoint) -> None:
+    """Hold nothing against an endpoint of what it answered until now, or another server at its address of before."""
+    endpoint.failing_since = endpoint.paused_until = None
+    endpoint.pauses = 0
 
 
 async def delete(ground: Ground, account_id: UUID, endpoint_id: UUID) -> None:
     """Delete an endpoint and its secrets. What waits for it is canceled; the log of its deliveries stays."""
     async with ground.database.begin() as session:
         endpoint = await get(session, account_id, endpoint_id, lock=True)
-        await _cancel(session, endpoint_id)
+        await waiting.cancel(session, [endpoint_id])
         await session.delete(endpoint)
-
-
-async def _cancel(session: AsyncSession, endpoint_id: UUID) -> None:
-    await session.execute(_waiting(endpoint_id).values(state="canceled", finished_at=func.now()))
-
-
-def _waiting(endpoint_id: UUID) -> Update:
-    return update(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.state == "pending")
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:name AS text), 0))")

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.ground import Ground
-from workers.webhooks import schedule
+from workers.webhooks import schedule, waiting
 from workers.webhooks.claiming import Claimed
 from workers.webhooks.sending import Tried
 
@@ -59,10 +59,6 @@ _TELL = text("""
     FROM judged j WHERE e.id = j.id
     RETURNING e.id, CASE WHEN old.disabled_at IS NULL THEN new.disabled_reason END
 """)
-_CANCEL = text("""
-    UPDATE webhook_deliveries SET state = 'canceled', finished_at = now()
-    WHERE endpoint_id = ANY(CAST(:endpoints AS uuid[])) AND state = 'pending'
-""")
 _GIVE_BACK = text("""
     UPDATE webhook_deliveries d SET next_at = now()
     FROM unnest(CAST(:ids AS uuid[]), CAST(:tries AS integer[])) AS g(id, tries)
@@ -82,7 +78,7 @@ async def write(ground: Ground, tried: Sequence[Tried]) -> list[bool]:
         rows = await session.scalars(_WRITE, _columns(tried))
         written: set[UUID] = set(rows)
         if disabled:
-            await session.execute(_CANCEL, {"endpoints": list(disabled)})
+            await waiting.cancel(session, list(disabled))
     for endpoint_id, reason in disabled.items():
         log.warning("a webhook endpoint is disabled", endpoint=str(endpoint_id), reason=reason)
     return [each.delivery.id in written for each in tried]
@@ -128,7 +124,7 @@ async def _tell(session: AsyncSession, tried: Sequence[Tried]) -> dict[UUID, str
         "endpoints": [each.delivery.endpoint_id for each in tried],
         "taken": [each.taken for each in tried],
         "gone": [each.gone for each in tried],
-        "often": [each.delivery.failures + 1 >= schedule.LEAST_FAILURES for each in tried],
+        "often": [each.delivery.old or each.delivery.failures + 1 >= schedule.LEAST_FAILURES for each in tried],
         "pause_s": [_pause_s(each) for each in tried],
         "pauses": [each.delivery.pauses for each in tried],
         "patience": schedule.PATIENCE,

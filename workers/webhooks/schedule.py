@@ -12,6 +12,8 @@ JITTER = 0.1
 PATIENCE = timedelta(days=5)
 #: And only by a delivery that has failed so often, which takes half an hour: it may be the first after a long silence.
 LEAST_FAILURES = 4
+#: Or by one that has waited so long: of a great many that wait for an endpoint that can take none, each fails seldom.
+OLD = timedelta(days=1)
 _DAY_S = 86_400.0
 _PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 3_600.0
@@ -43,7 +45,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return min(float(told[:10]), _DAY_S)
     try:
         moment = email.utils.parsedate_to_datetime(told)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a zone that has more digits than a number
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import structlog
 from msgspec import Struct
 
 from infra.errors import PulseError
 from infra.fetch import Fetcher, FetchTimedOut
+from infra.fetch.answer import FetchBroken
 from infra.seal import SealBroken
 from workers.webhooks import schedule, signing
 from workers.webhooks.claiming import Claimed
 from workers.webhooks.signing import Key
+
+log = structlog.stdlib.get_logger()
 
 #: So much of an answer is kept.
 MOST_BYTES = 1024
@@ -69,23 +73,39 @@ class Tried(Struct, frozen=True, kw_only=True):
 async def send(fetcher: Fetcher, delivery: Claimed, keys: Sequence[Key], *, within_s: float, clock: Clock) -> Tried:
     """Post a delivery once, signed anew: a receiver refuses what carries the time of an earlier try.
 
-    It is not sent unsigned: without `keys` the try has failed.
+    It is not sent unsigned: without `keys` the try has failed. So it has where an answer is of a kind that nobody
+    thought of: a delivery that ended here with no outcome would be due again for ever.
     """
     now, start = clock(), time.monotonic()
-    body, at = delivery.body.encode(), datetime.fromtimestamp(now, UTC)
+    at = datetime.fromtimestamp(now, UTC)
     if not keys:
         return Tried(delivery=delivery, at=at, took_ms=0, code=SealBroken.code)
-    headers = {"content-type": "application/json", **signing.headers(delivery.message_id, int(now), body, keys)}
-    body_s = min(_BODY_S, within_s / 4)
     try:
-        answer = await fetcher.post(
-            delivery.url, body, headers=headers, most_bytes=MOST_BYTES, within_s=within_s, body_s=body_s
-        )
+        return await _post(fetcher, delivery, keys, now, within_s, clock)
     except PulseError as error:
-        return Tried(delivery=delivery, at=at, took_ms=_ms_since(start), code=error.code)
+        code = error.code
+    except Exception:
+        log.exception("a webhook broke its delivery", delivery=str(delivery.id))
+        code = FetchBroken.code
+    return Tried(delivery=delivery, at=at, took_ms=_ms_since(start), code=code)
+
+
+async def _post(
+    fetcher: Fetcher, delivery: Claimed, keys: Sequence[Key], now: float, within_s: float, clock: Clock
+) -> Tried:
+    start, body = time.monotonic(), delivery.body.encode()
+    headers = {"content-type": "application/json", **signing.headers(delivery.message_id, int(now), body, keys)}
+    answer = await fetcher.post(
+        delivery.url,
+        body,
+        headers=headers,
+        most_bytes=MOST_BYTES,
+        within_s=within_s,
+        body_s=min(_BODY_S, within_s / 4),
+    )
     return Tried(
         delivery=delivery,
-        at=at,
+        at=datetime.fromtimestamp(now, UTC),
         took_ms=_ms_since(start),
         status=answer.status,
         # PostgreSQL's JSON keeps everything but NUL.

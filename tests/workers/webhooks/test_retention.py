@@ -28,7 +28,9 @@ async def test_what_is_older_than_the_setting_goes_and_what_is_still_to_be_deliv
     await do(ground, "UPDATE webhook_secrets SET expires_at = now() - interval '4 days'")
     old, waiting, young = made(3.1), made(3.2), made(2.9)
     async with ground.database.begin() as session:
-        session.add_all(WebhookMessage(id=each, account_id=account.id, type="file.ready") for each in (old, young))
+        session.add_all(
+            WebhookMessage(id=each, account_id=account.id, type="file.ready", data={}) for each in (old, young)
+        )
         for each in (old, waiting, young):
             over = None if each == waiting else datetime.now(UTC)
             session.add(

@@ -50,6 +50,8 @@ def test_what_a_receiver_asks_for_is_done_and_never_nothing() -> None:
         ("1.5", None),
         ("٣", None),
         ("Thu, 99 Nov 2026 12:01:00 GMT", None),
+        ("Thu, 26 Nov 99999999999 12:01:00 GMT", None),
+        ("Thu, 26 Nov 2026 12:01:00 +99999999999999", None),
     ],
 )
 def test_a_retry_after_is_seconds_or_a_date(header: str | None, told: float | None) -> None:

@@ -97,7 +97,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "60000/60"
     rate_key: Annotated[str, _text("Requests with one API key in seconds.")] = "60000/60"
     rate_account: Annotated[str, _text("Requests of one account in seconds, whatever the key.")] = "60000/60"
-    rate_submit: Annotated[str, _text("Requests of one account in seconds that create a job or a file.")] = "12000/60"
+    rate_submit: Annotated[str, _text("Requests of one account in seconds that create something.")] = "12000/60"
+    rate_webhook: Annotated[
+        str, _text("Tests, replays and recoveries of webhooks that one account asks for in seconds.")
+    ] = "120/60"
     rate_read: Annotated[str, _text("Requests of one account in seconds that only look.")] = "30000/60"
     rate_stream: Annotated[str, _text("Event streams that one account opens in seconds.")] = "3000/60"
     rate_sign_in: Annotated[str, _text("Tries to sign in from one address in seconds.")] = "20/60"

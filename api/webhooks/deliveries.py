@@ -155,7 +155,7 @@ async def show_delivery(
 @post(
     "/deliveries/{id:str}/replay",
     status_code=202,
-    rate="submit",
+    rate="webhook",
     responses={202: _DELIVERY},
     summary="Send a delivery again",
 )
@@ -177,7 +177,7 @@ async def replay(
 
 
 @post(
-    "/{id:str}/recover", status_code=202, rate="submit", responses={202: _RECOVERED}, summary="Send what failed again"
+    "/{id:str}/recover", status_code=202, rate="webhook", responses={202: _RECOVERED}, summary="Send what failed again"
 )
 async def recover(
     request: Request[Any, Any, Any],
@@ -195,7 +195,7 @@ async def recover(
     return answers.send(told, status_code=202, headers={})
 
 
-@post("/{id:str}/test", status_code=202, rate="submit", responses={202: _TEST}, summary="Try an endpoint out")
+@post("/{id:str}/test", status_code=202, rate="webhook", responses={202: _TEST}, summary="Try an endpoint out")
 async def try_out(
     request: Request[Any, Any, Any],
     id: FromPath[str],  # noqa: A002 (the name in the path)

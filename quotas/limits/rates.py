@@ -1,6 +1,6 @@
 """Rate limits: a request passes when every limit that it falls under lets it, and a refused one uses up nothing.
 
-    address ── ip, auth (wrong keys), sign_in          key ── key          account ── account, submit, read, stream
+    address ── ip, auth (wrong keys), sign_in       key ── key       account ── account, submit, webhook, read, stream
 
 Each limit is a GCRA in Redis (`infra/lua/limits.lua`), so that however many processes serve, together they let pass
 what one would. What is asked at the same time is one call.
@@ -21,11 +21,11 @@ from infra.errors import PulseError
 from infra.settings import Rate, Settings
 from quotas.credentials import Caller
 
-#: What a route asks of its caller: to make something, to look, to open a stream, or to sign in.
-Kind = Literal["submit", "read", "stream", "sign_in"]
+#: What a route asks of its caller: to make something, to have webhooks sent, to look, to open a stream, or to sign in.
+Kind = Literal["submit", "webhook", "read", "stream", "sign_in"]
 #: Without Redis these are refused; all others pass, because the ledger and the keys still hold.
 CLOSED: frozenset[Kind] = frozenset({"sign_in"})
-_SCOPES = ("ip", "key", "account", "submit", "read", "stream", "sign_in", "auth")
+_SCOPES = ("ip", "key", "account", "submit", "webhook", "read", "stream", "sign_in", "auth")
 _PREFIX = "pulse:rate:"
 _SCRIPT = (Path(__file__).parents[2] / "infra" / "lua" / "limits.lua").read_text(encoding="utf-8")
 _MOST_AT_ONCE = 500
@@ -105,6 +105,7 @@ class Limits:
         self._families: dict[Kind | None, _Family] = {
             None: _Family(rates, own),
             "submit": _Family(rates, (*own, "submit")),
+            "webhook": _Family(rates, (*own, "webhook")),
             "read": _Family(rates, (*own, "read")),
             "stream": _Family(rates, (*own, "stream")),
             "sign_in": _Family(rates, ("ip", "sign_in")),

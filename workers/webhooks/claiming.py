@@ -90,11 +90,11 @@ _DUE = text("""
     CROSS JOIN LATERAL (
         SELECT id, account_id, endpoint_id, next_at FROM webhook_deliveries
         WHERE state = 'pending' AND coalesce(endpoint_id, account_id) = w.target AND next_at <= now()
-        ORDER BY next_at LIMIT CASE WHEN e.disabled_at IS NULL THEN CAST(:most AS bigint) ELSE CAST(:window AS bigint) END
+        ORDER BY next_at LIMIT :most
     ) d
     WHERE w.target <> ALL(CAST(:full AS uuid[])) AND d.account_id <> ALL(CAST(:full_accounts AS uuid[]))
           AND (e.paused_until IS NULL OR e.paused_until <= now() OR e.disabled_at IS NOT NULL)
-    ORDER BY d.next_at LIMIT CAST(:window AS bigint)
+    ORDER BY d.next_at LIMIT :window
 """)
 # An endpoint that moved while its message was handed over is found where it is now.
 _CLAIM = text("""
@@ -117,11 +117,11 @@ _CLAIM = text("""
 _CANCEL = text("""
     WITH mine AS MATERIALIZED (
         SELECT id FROM webhook_deliveries
-        WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'pending' AND next_at <= now()
-        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        WHERE coalesce(endpoint_id, account_id) = ANY(CAST(:targets AS uuid[])) AND state = 'pending'
+              AND next_at <= now()
+        LIMIT :window FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE webhook_deliveries d SET state = 'canceled', finished_at = now()
-    FROM mine WHERE d.id = mine.id AND d.id = ANY(CAST(:ids AS uuid[]))
+    UPDATE webhook_deliveries d SET state = 'canceled', finished_at = now() FROM mine WHERE d.id = mine.id
 """)
 
 
@@ -144,9 +144,9 @@ async def claim(ground: Ground, seal: Seal, under_way: Collection[Claimed], slot
             },
         )
         due = [Due(**row) for row in rows.mappings()]
-        dead = [each.id for each in due if each.dead]
+        dead = {each.target for each in due if each.dead}
         if dead:
-            await session.execute(_CANCEL, {"ids": dead})
+            await session.execute(_CANCEL, {"targets": list(dead), "window": _WINDOW})
         chosen = choose([each for each in due if not each.dead], under_way, slots)
         return await _claim(ground, session, seal, chosen) if chosen else Claims(stirred=bool(dead))
 

@@ -94,9 +94,7 @@ async def page(
     if wanted.type is not None:
         query = query.where(WebhookDelivery.type.in_(selection.types_of(wanted.type)))
     if wanted.message_id is not None:
-        # No index has messages; but a delivery is made after its message, clocks that differ by a minute aside.
-        oldest = UUID(int=max(0, (wanted.message_id.int >> 80) - 60_000) << 80)
-        query = query.where(WebhookDelivery.message_id == wanted.message_id, WebhookDelivery.id >= oldest)
+        query = query.where(WebhookDelivery.message_id == wanted.message_id)
     light = query.options(*(defer(each, raiseload=True) for each in (WebhookDelivery.body, WebhookDelivery.log)))
     return (await session.scalars(light.order_by(WebhookDelivery.id.desc()).limit(limit))).all()
 
@@ -190,7 +188,6 @@ async def recover(ground: Ground, account_id: UUID, endpoint_id: UUID, since: da
     return Recovered(recovered=recovered, more=missed > recovered)
 
 
-# A delivery is younger than its message, so `lately` has all that could have taken one of those that were missed.
 _RECOVER = text("""
     WITH failed AS MATERIALIZED (
         SELECT DISTINCT ON (message_id) id, message_id FROM webhook_deliveries
@@ -200,8 +197,7 @@ _RECOVER = text("""
     ), missed AS (
         SELECT id FROM failed f WHERE NOT EXISTS (
             SELECT FROM webhook_deliveries o
-            WHERE o.endpoint_id = :endpoint AND o.message_id = f.message_id AND o.state IN ('pending', 'delivered')
-                  AND o.id >= (SELECT message_id FROM failed ORDER BY message_id LIMIT 1))
+            WHERE o.endpoint_id = :endpoint AND o.message_id = f.message_id AND o.state IN ('pending', 'delivered'))
         ORDER BY message_id LIMIT :most + 1
     ), made AS (
         INSERT INTO webhook_deliveries (id, message_id, account_id, endpoint_id, type, url, body, next_at, replay_of)

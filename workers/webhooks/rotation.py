@@ -53,8 +53,9 @@ async def show(ground: Ground, account_id: UUID, endpoint_id: UUID | None) -> li
 async def rotate(
     ground: Ground, account_id: UUID, endpoint_id: UUID | None, overlap: timedelta, *, key: str | None = None
 ) -> Rotated:
-    """Make a new secret; those before it sign for `overlap` at most. Once under a caller's Idempotency-Key.
+    """Make a new secret; those before it sign for `overlap` at most, if they can be opened to do so.
 
+    Once under a caller's Idempotency-Key.
     Raises `WebhookNotFound`, `TooManySecrets` or `IdempotencyKeyReused`.
     """
     seal, of = Seal(ground.settings.secret), endpoint_id or "secret"
@@ -63,14 +64,14 @@ async def rotate(
         if call is not None and (kept := await idempotency.find(session, call)) is not None:
             kept.check(call)
             await _lock(session, account_id, endpoint_id)
-            return Rotated(secrets=await secrets.shown(session, seal, account_id, endpoint_id), replayed=True)
+            return Rotated(secrets=await secrets.readable(session, seal, account_id, endpoint_id), replayed=True)
         signature = await _lock(session, account_id, endpoint_id)
-        if overlap and len(await secrets.shown(session, seal, account_id, endpoint_id)) >= _MOST_LIVING:
+        if overlap and len(await secrets.readable(session, seal, account_id, endpoint_id)) >= _MOST_LIVING:
             raise TooManySecrets(limit=_MOST_LIVING)
         await secrets.rotate(session, seal, account_id, endpoint_id, signature, overlap=overlap)
         if call is not None:
             await idempotency.keep(session, call, endpoint_id or account_id)
-        return Rotated(secrets=await secrets.shown(session, seal, account_id, endpoint_id))
+        return Rotated(secrets=await secrets.readable(session, seal, account_id, endpoint_id))
 
 
 async def _lock(session: AsyncSession, account_id: UUID, endpoint_id: UUID | None) -> str:

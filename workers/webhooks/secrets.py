@@ -5,6 +5,7 @@ needed. One that was rotated away signs on beside its successor until it expires
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -55,10 +56,22 @@ async def make(session: AsyncSession, seal: Seal, account_id: UUID, endpoint_id:
 
 async def shown(session: AsyncSession, seal: Seal, account_id: UUID, endpoint_id: UUID | None) -> list[Shown]:
     """Return all that sign now as text, newest first. Raises `SealBroken`."""
+    return [_shown(row, _opened(seal, row)) for row in await _rows(session, account_id, endpoint_id)]
+
+
+async def readable(session: AsyncSession, seal: Seal, account_id: UUID, endpoint_id: UUID | None) -> list[Shown]:
+    """Return those of `shown` that can be opened: the others sign nothing, and are no reason to have no new one."""
+    found: list[Shown] = []
+    for row in await _rows(session, account_id, endpoint_id):
+        with suppress(SealBroken):
+            found.append(_shown(row, _opened(seal, row)))
+    return found
+
+
+async def _rows(session: AsyncSession, account_id: UUID, endpoint_id: UUID | None) -> Sequence[WebhookSecret]:
     whose = and_(WebhookSecret.account_id == account_id, WebhookSecret.endpoint_id.is_not_distinct_from(endpoint_id))
     query = select(WebhookSecret).where(whose, _living()).order_by(*_NEWEST)
-    rows = await session.scalars(query.execution_options(populate_existing=True))
-    return [_shown(row, _opened(seal, row)) for row in rows]
+    return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
 async def rotate(

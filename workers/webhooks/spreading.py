@@ -41,14 +41,15 @@ _TAKE = text("""
     WHERE m.spread_at IS NULL ORDER BY new.turn, m.id LIMIT :most FOR NO KEY UPDATE OF m SKIP LOCKED
 """)
 _KEEP = text("""
-    WITH given AS (
-        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS uuid[]), CAST(:accounts AS uuid[]),
-                             CAST(:endpoints AS uuid[]), CAST(:types AS text[]), CAST(:urls AS text[]),
-                             CAST(:bodies AS text[]))
-                      AS g(id, message_id, account_id, endpoint_id, type, url, body)
+    WITH told AS (
+        SELECT * FROM unnest(CAST(:spread AS uuid[]), CAST(:accounts AS uuid[]), CAST(:types AS text[]),
+                             CAST(:bodies AS text[])) AS t(message_id, account_id, type, body)
+    ), given AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS uuid[]), CAST(:endpoints AS uuid[]),
+                             CAST(:urls AS text[])) AS g(id, message_id, endpoint_id, url)
     ), keeping AS (
         INSERT INTO webhook_deliveries (id, message_id, account_id, endpoint_id, type, url, body, next_at)
-        SELECT id, message_id, account_id, endpoint_id, type, url, body, now() FROM given
+        SELECT id, message_id, account_id, endpoint_id, type, url, body, now() FROM given JOIN told USING (message_id)
     )
     UPDATE webhook_messages SET spread_at = now() WHERE id = ANY(CAST(:spread AS uuid[]))
 """)
@@ -100,12 +101,13 @@ async def _keep(
         {
             "ids": [ids.new() for _ in addressed],
             "messages": [message.id for message, _, _ in addressed],
-            "accounts": [message.account_id for message, _, _ in addressed],
             "endpoints": [endpoint_id for _, endpoint_id, _ in addressed],
-            "types": [message.type for message, _, _ in addressed],
             "urls": [url for _, _, url in addressed],
-            "bodies": [bodies[message.id] for message, _, _ in addressed],
+            # Once each: with twenty endpoints they would be twenty times as long.
             "spread": [message.id for message in messages],
+            "accounts": [message.account_id for message in messages],
+            "types": [message.type for message in messages],
+            "bodies": [bodies[message.id] for message in messages],
         },
     )
 

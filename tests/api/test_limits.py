@@ -48,6 +48,8 @@ async def test_every_answer_of_a_limited_route_tells_where_its_caller_stands(cli
         (await client.get(f"/v1/jobs/{job['id']}"), 200, "read"),
         (await client.get("/v1/jobs/nothing"), 404, "read"),
         (await client.get("/v1/files"), 200, "read"),
+        (await client.post("/v1/webhooks/nothing/test"), 404, "webhook"),
+        (await client.post("/v1/webhooks/deliveries/nothing/replay"), 404, "webhook"),
         (await client.get("/v1/jobs/nothing/events"), 404, "stream"),
         (await client.post(f"/v1/jobs/{job['id']}/cancel"), 202, None),
         (await client.delete("/v1/files/nothing"), 404, None),

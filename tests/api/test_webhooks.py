@@ -253,6 +253,20 @@ async def test_an_endpoint_that_is_switched_off_gets_nothing_that_waits(
     assert (on["enabled"], on["disabled"]) == (True, None)
 
 
+async def test_what_another_address_answered_is_not_held_against_the_new_one(client: Client, ground: Ground) -> None:
+    made = await add(client)
+    resting = (
+        "UPDATE webhook_endpoints SET pauses = 7, failing_since = now() - interval '4 days',"
+        " paused_until = now() + interval '1 day'"
+    )
+    await put(ground, resting)
+    for said, rests in (({"url": URL, "events": ["job.*"]}, True), ({"url": URL + "&new"}, False)):
+        moved = (await client.patch(made["urls"]["self"], json=said)).json()
+        assert [moved[name] is not None for name in ("failing_since", "paused_until")] == [rests, rests]
+    async with ground.database.begin() as session:
+        assert await session.scalar(text("SELECT pauses FROM webhook_endpoints")) == 0
+
+
 async def test_an_endpoint_that_is_switched_on_begins_anew(client: Client, ground: Ground) -> None:
     made = await add(client)
     await put(

@@ -4,12 +4,14 @@ import asyncio
 from collections import Counter
 from uuid import UUID
 
+from sqlalchemy import text
+
 from infra import ids
 from infra.ground import Ground
 from infra.models import Account
 from infra.seal import Seal
 from tests.support.hooks import deliveries, do, hook, spread_all, tell
-from workers.webhooks import claiming
+from workers.webhooks import claiming, waiting
 from workers.webhooks.claiming import MOST_OF_ONE, Claimed, Due
 
 SLOTS = 48
@@ -34,10 +36,10 @@ def under_way(account_id: UUID, target: UUID) -> Claimed:
     )
 
 
-def chosen(waiting: list[Due], busy: list[Claimed], slots: int = SLOTS) -> Counter[UUID]:
+def chosen(due_now: list[Due], busy: list[Claimed], slots: int = SLOTS) -> Counter[UUID]:
     """Return how many are chosen of each target."""
-    taken = set(claiming.choose(waiting, busy, slots))
-    return Counter(each.target for each in waiting if each.id in taken)
+    taken = set(claiming.choose(due_now, busy, slots))
+    return Counter(each.target for each in due_now if each.id in taken)
 
 
 def test_accounts_take_turns_and_so_do_their_endpoints() -> None:
@@ -114,6 +116,73 @@ async def test_what_is_for_an_endpoint_that_is_off_or_was_deleted_is_canceled(gr
         (gone.id, "canceled"): 2,
         (on.id, "pending"): 2,
     }
+
+
+async def test_what_was_handed_over_while_its_endpoint_moved_finds_it_where_it_is_now(
+    ground: Ground, account: Account
+) -> None:
+    await hook(ground, account.id, "https://hooks.example.com/old")
+    await tell(ground, account.id)
+    await tell(ground, account.id, url="https://hooks.example.com/given")
+    await spread_all(ground)
+    await do(ground, "UPDATE webhook_endpoints SET url = 'https://hooks.example.com/new'")
+    claim = await claiming.claim(ground, Seal(ground.settings.secret), [], SLOTS)
+    urls = ["https://hooks.example.com/given", "https://hooks.example.com/new", "https://hooks.example.com/new"]
+    assert sorted(each.url for each in claim.deliveries) == urls
+    assert sorted(each.url for each in await deliveries(ground)) == urls
+
+
+async def test_what_is_canceled_is_locked_in_the_order_in_which_outcomes_are(ground: Ground, account: Account) -> None:
+    kept = await hook(ground, account.id, "https://hooks.example.com/")
+    await tell(ground, account.id, times=2)
+    await spread_all(ground)
+    first, second = await deliveries(ground)
+    locking = text("SELECT FROM webhook_deliveries WHERE id = :id FOR NO KEY UPDATE")
+
+    async def cancel() -> None:
+        async with ground.database.begin() as session:
+            for plan in ("seqscan", "bitmapscan", "sort"):  # by the index, whose first is the newest
+                await session.execute(text(f"SET LOCAL enable_{plan} = off"))
+            await waiting.cancel(session, [kept.id])
+
+    async with ground.database.begin() as session:
+        await session.execute(locking, {"id": first.id})
+        canceling = asyncio.create_task(cancel())
+        await until_it_waits(ground)
+        await session.execute(locking, {"id": second.id})
+    await canceling
+    assert {each.state for each in await deliveries(ground)} == {"canceled"}
+
+
+async def until_it_waits(ground: Ground) -> None:
+    """Wait until somebody waits for a lock."""
+    async with asyncio.timeout(10):
+        while True:
+            async with ground.database.begin() as session:
+                if await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_however_much_waits_for_a_paused_endpoint_little_of_it_is_read(ground: Ground, account: Account) -> None:
+    paused = await hook(ground, account.id, "https://hooks.example.com/")
+    await do(ground, "UPDATE webhook_endpoints SET paused_until = now() + interval '1 hour'")
+    await do(
+        ground,
+        "INSERT INTO webhook_deliveries (id, message_id, account_id, endpoint_id, type, url, body, next_at)"
+        " SELECT uuidv7(), uuidv7(), CAST(:account AS uuid), CAST(:endpoint AS uuid), 'file.ready', '', '{}', now()"
+        " FROM generate_series(1, 5000)",
+        account=account.id,
+        endpoint=paused.id,
+    )
+    await do(ground, "ANALYZE webhook_deliveries")
+    nobody: list[UUID] = []
+    asked = {"full": nobody, "full_accounts": nobody, "most": MOST_OF_ONE, "window": 500}
+    explaining = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming._DUE.text}")  # pyright: ignore[reportPrivateUsage]
+    async with ground.database.begin() as session:
+        ((plan,),) = (await session.scalars(explaining, asked)).all()
+    assert plan["Plan"]["Actual Rows"] == 0
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 50
 
 
 async def test_what_waits_for_a_full_or_paused_endpoint_hides_nothing_behind_it(

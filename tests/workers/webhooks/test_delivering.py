@@ -12,7 +12,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
-from infra import ids
+from infra import fetch, ids
+from infra.fetch import Fetcher
 from infra.ground import Ground
 from infra.models import Account
 from infra.seal import Seal
@@ -166,8 +167,12 @@ async def _flood(writer: asyncio.StreamWriter) -> None:
         (answer(b"", "Location: /elsewhere", status="307 Moved"), "pending", None, "fetch_redirected", ""),
         (slowly(), "pending", None, "fetch_timed_out", ""),
         (b"no HTTP at all\r\n\r\n", "pending", None, "fetch_broken", ""),
+        (
+            answer(b"", "Retry-After: Thu, 26 Nov 99999999999 12:01:00 GMT", status="500 Oops"),
+            *("pending", 500, None, ""),
+        ),
     ],
-    ids=["fine", "slow body", "endless body", "404", "redirect", "no answer", "no http"],
+    ids=["fine", "slow body", "endless body", "404", "redirect", "no answer", "no http", "no such year"],
 )
 async def test_the_head_of_an_answer_says_what_becomes_of_a_delivery(
     hooked: Ground, account: Account, script: Any, state: str, status: int | None, code: str | None, kept: str
@@ -183,6 +188,20 @@ async def test_the_head_of_an_answer_says_what_becomes_of_a_delivery(
         code,
         kept,
     )
+
+
+async def test_whatever_breaks_on_the_way_is_a_failed_try(hooked: Ground, account: Account) -> None:
+    async def broken(host: str) -> list[str]:
+        raise LookupError(host)
+
+    await hook(hooked, account.id, "https://hooks.example.com/x")
+    await tell(hooked, account.id)
+    await spread_all(hooked)
+    claims = await claiming.claim(hooked, Seal(hooked.settings.secret), [], 8)
+    (delivery,) = claims.deliveries
+    async with Fetcher(fetch.webhooks(hooked.settings), resolve=broken) as fetcher:
+        tried = await sending.send(fetcher, delivery, claims.keys[delivery.target], within_s=1.0, clock=time.time)
+    assert (tried.status, tried.code) == (None, "fetch_broken")
 
 
 async def test_where_nobody_listens_it_is_tried_again(hooked: Ground, account: Account) -> None:
@@ -325,6 +344,22 @@ async def test_an_endpoint_that_has_taken_nothing_for_five_days_is_disabled(hook
         (delivery,) = await until_over(hooked, 1)
     assert delivery.state == "canceled"
     assert (await endpoint(hooked, kept)).disabled_reason == "failing"
+
+
+async def test_of_a_great_many_that_wait_for_five_days_one_is_enough_to_disable_it(
+    hooked: Ground, account: Account
+) -> None:
+    kept = await hook(hooked, account.id, "https://hooks.example.com/x")
+    await tell(hooked, account.id, times=3)
+    await spread_all(hooked)
+    await do(hooked, "UPDATE webhook_endpoints SET failing_since = now() - interval '6 days', pauses = 60")
+    for age, reason in (("1 hour", None), ("2 days", "failing")):
+        await do(hooked, f"UPDATE webhook_deliveries SET created_at = now() - interval '{age}'")
+        (delivery,) = (await claiming.claim(hooked, Seal(hooked.settings.secret), [], 30)).deliveries
+        await outcomes.write(hooked, [sending.Tried(delivery=delivery, at=datetime.now(UTC), took_ms=1, status=503)])
+        assert (await endpoint(hooked, kept)).disabled_reason == reason
+        await do(hooked, "UPDATE webhook_endpoints SET paused_until = NULL")
+    assert {each.state for each in await deliveries(hooked)} == {"canceled"}
 
 
 async def test_a_success_in_between_and_it_goes_on(hooked: Ground, account: Account) -> None:

@@ -3,15 +3,17 @@
 import asyncio
 from datetime import timedelta
 
+import msgspec
+import pytest
 from sqlalchemy import func, select
 
 from infra import ids
 from infra.ground import Ground
 from infra.models import Account, WebhookSecret
-from infra.seal import Seal
+from infra.seal import Seal, SealBroken
 from quotas import accounts
 from tests.support.hooks import Hook, do, hook
-from workers.webhooks import secrets
+from workers.webhooks import rotation, secrets
 from workers.webhooks.secrets import Shown
 
 HOUR = timedelta(hours=1)
@@ -85,6 +87,21 @@ async def test_an_accounts_own_secret_is_made_once_however_many_need_it_at_once(
     (mine,), nobodys = await signing(ground, account, other)
     assert mine.startswith("whsec_")
     assert nobodys == []
+
+
+async def test_what_was_sealed_under_another_secret_is_rotated_away(ground: Ground, account: Account) -> None:
+    kept = await hook(ground, account.id, "https://hooks.example.com/")
+    async with ground.database.begin() as session:
+        await secrets.ensure(session, Seal(ground.settings.secret), account.id)
+    settings = msgspec.structs.replace(ground.settings, secret="another secret than until now was set")
+    changed = msgspec.structs.replace(ground, settings=settings)
+    for endpoint_id in (kept.id, None):
+        with pytest.raises(SealBroken):
+            await rotation.show(changed, account.id, endpoint_id)
+        made = await rotation.rotate(changed, account.id, endpoint_id, HOUR)
+        assert len(made.secrets) == 1
+    (endpoints_own,), (accounts_own,) = await signing(changed, kept, account)
+    assert len({kept.secret.secret, endpoints_own, accounts_own}) == 3
 
 
 async def test_one_that_cannot_be_opened_keeps_nobody_else_from_signing(ground: Ground, account: Account) -> None:

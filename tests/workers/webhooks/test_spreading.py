@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from infra import ids
 from infra.ground import Ground
@@ -71,6 +72,17 @@ async def test_a_message_for_one_endpoint_goes_to_it_alone_whatever_it_wants(gro
     await spread_all(ground)
     (told,) = await deliveries(ground)
     assert (told.endpoint_id, json.loads(told.body)["type"]) == (one.id, "webhook.test")
+
+
+@pytest.mark.parametrize(("type_", "subject"), [("file.ready", "uuidv7()"), ("job.failed", "NULL")])
+async def test_what_would_say_nothing_is_no_message(ground: Ground, account: Account, type_: str, subject: str) -> None:
+    with pytest.raises(IntegrityError):
+        await do(
+            ground,
+            "INSERT INTO webhook_messages (id, account_id, type, subject_id)"
+            f" VALUES (uuidv7(), :account, '{type_}', {subject})",
+            account=account.id,
+        )
 
 
 async def test_where_nobody_listens_nothing_is_written(ground: Ground, account: Account) -> None:

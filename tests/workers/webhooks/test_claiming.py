@@ -137,11 +137,12 @@ async def test_what_is_canceled_is_locked_in_the_order_in_which_outcomes_are(gro
     await tell(ground, account.id, times=2)
     await spread_all(ground)
     first, second = await deliveries(ground)
+    await do(ground, "UPDATE webhook_deliveries SET next_at = now() + interval '1 hour' WHERE id = :id", id=first.id)
     locking = text("SELECT FROM webhook_deliveries WHERE id = :id FOR NO KEY UPDATE")
 
     async def cancel() -> None:
         async with ground.database.begin() as session:
-            for plan in ("seqscan", "bitmapscan", "sort"):  # by the index, whose first is the newest
+            for plan in ("seqscan", "bitmapscan"):  # by an index, as of a big table: what is due first comes first
                 await session.execute(text(f"SET LOCAL enable_{plan} = off"))
             await waiting.cancel(session, [kept.id])
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from api import problems
 from api.webhooks import words
 from infra.models import WebhookDelivery, WebhookEndpoint
-from workers.webhooks import deliveries
+from workers.webhooks import signing
 from workers.webhooks.secrets import Shown
 
 #: Of what has a secret in it: nobody may keep it on the way.
@@ -226,7 +226,7 @@ def delivery(kept: WebhookDelivery) -> DeliveryAnswer:
     path = f"/v1/webhooks/deliveries/{kept.id}"
     return DeliveryAnswer(
         id=kept.id,
-        message=deliveries.name_of(kept.message_id),
+        message=signing.name_of(kept.message_id),
         type=kept.type,
         endpoint_id=kept.endpoint_id,
         url=kept.url,

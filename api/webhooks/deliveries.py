@@ -26,7 +26,7 @@ from api.webhooks.answers import (
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import DELIVERY_STATES, Account, WebhookDelivery
-from workers.webhooks import deliveries, endpoints, selection
+from workers.webhooks import deliveries, endpoints, selection, signing
 from workers.webhooks.deliveries import Wanted
 
 
@@ -134,7 +134,7 @@ def _endpoint_of(text: str | None) -> UUID | None:
 
 def _message_of(text: str | None) -> UUID | None:
     try:
-        return deliveries.message_of(text) if text is not None else None
+        return signing.message_of(text) if text is not None else None
     except ValueError:
         raise InvalidMessageId(field="message") from None
 
@@ -205,7 +205,7 @@ async def try_out(
     """Send a `webhook.test` to an endpoint alone, whatever events it asks for. `Idempotency-Key` is taken."""
     key, asked = idempotency.key_of(request), webhook_id(id)
     sent = await deliveries.try_out(ground, account.id, asked, key=key)
-    name = deliveries.name_of(sent.message_id)
+    name = signing.name_of(sent.message_id)
     told = TestAnswer(message=name, type=deliveries.TEST, deliveries=f"/v1/webhooks/{asked}/deliveries?message={name}")
     headers = {"Location": told.deliveries} | (idempotency.REPLAYED if sent.replayed else {})
     return answers.send(told, status_code=202, headers=headers)

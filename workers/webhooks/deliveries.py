@@ -18,7 +18,6 @@ from workers.idempotency import Call
 from workers.webhooks import endpoints, selection
 
 TEST = "webhook.test"
-_PREFIX = "msg_"
 #: Deliveries that one call sends again at most.
 MOST_RECOVERED = 1000
 # No id speaks of an earlier moment.
@@ -208,15 +207,3 @@ _RECOVER = text("""
     )
     SELECT (SELECT count(*) FROM missed), (SELECT count(*) FROM made)
 """)
-
-
-def name_of(message_id: UUID) -> str:
-    """Return how a message is called outside, which is the same in every try and every replay."""
-    return f"{_PREFIX}{message_id.hex}"
-
-
-def message_of(name: str) -> UUID:
-    """Return the message that is called so outside; raises `ValueError`."""
-    if not name.startswith(_PREFIX):
-        raise ValueError(name)
-    return UUID(name.removeprefix(_PREFIX))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import fetch, ids
@@ -125,15 +125,10 @@ def _check_url(settings: Settings, url: str) -> None:
 
 async def _check_room(session: AsyncSession, settings: Settings, account_id: UUID) -> None:
     """Raise `TooManyWebhooks` where another one is too many; nobody else adds one before this transaction ends."""
-    await lock(session, account_id)
+    await secrets.lock(session, account_id)
     count = select(func.count()).select_from(WebhookEndpoint).where(WebhookEndpoint.account_id == account_id)
     if (await session.scalar(count) or 0) >= settings.account_webhooks:
         raise TooManyWebhooks(limit=settings.account_webhooks)
-
-
-async def lock(session: AsyncSession, account_id: UUID) -> None:
-    """Let nobody else make an endpoint, or the account's own secret, before this transaction ends."""
-    await session.execute(_LOCK, {"name": f"webhooks {account_id}"})
 
 
 async def get(session: AsyncSession, account_id: UUID, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint:
@@ -202,6 +197,3 @@ async def delete(ground: Ground, account_id: UUID, endpoint_id: UUID) -> None:
         endpoint = await get(session, account_id, endpoint_id, lock=True)
         await waiting.cancel(session, [endpoint_id])
         await session.delete(endpoint)
-
-
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:name AS text), 0))")

@@ -17,8 +17,6 @@ from workers.idempotency import Call
 from workers.webhooks import endpoints, secrets
 from workers.webhooks.secrets import Shown
 
-# Every one adds a signature to every message: a receiver's server takes no header of any length.
-_MOST_LIVING = 5
 _OWN = "hmac"
 
 
@@ -66,8 +64,8 @@ async def rotate(
             await _lock(session, account_id, endpoint_id)
             return Rotated(secrets=await secrets.readable(session, seal, account_id, endpoint_id), replayed=True)
         signature = await _lock(session, account_id, endpoint_id)
-        if overlap and len(await secrets.readable(session, seal, account_id, endpoint_id)) >= _MOST_LIVING:
-            raise TooManySecrets(limit=_MOST_LIVING)
+        if overlap and len(await secrets.readable(session, seal, account_id, endpoint_id)) >= secrets.MOST_LIVING:
+            raise TooManySecrets(limit=secrets.MOST_LIVING)
         await secrets.rotate(session, seal, account_id, endpoint_id, signature, overlap=overlap)
         if call is not None:
             await idempotency.keep(session, call, endpoint_id or account_id)
@@ -78,5 +76,5 @@ async def _lock(session: AsyncSession, account_id: UUID, endpoint_id: UUID | Non
     """Return how is signed; nobody else makes a secret of the same before this transaction ends."""
     if endpoint_id is not None:
         return (await endpoints.get(session, account_id, endpoint_id, lock=True)).signature
-    await endpoints.lock(session, account_id)
+    await secrets.lock(session, account_id)
     return _OWN

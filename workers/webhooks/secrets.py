@@ -22,8 +22,8 @@ from workers.webhooks.signing import Key
 
 log = structlog.stdlib.get_logger()
 
-# So many signatures a header has at most, the newest.
-_MOST_LIVING = 5
+#: So many sign at a time: every one adds a signature to every message, and no server takes a header of any length.
+MOST_LIVING = 5
 
 
 class Shown(Struct, frozen=True, kw_only=True):
@@ -95,15 +95,19 @@ async def rotate(
     return await make(session, seal, account_id, endpoint_id, signature)
 
 
+async def lock(session: AsyncSession, account_id: UUID) -> None:
+    """Let nobody else make an endpoint, or the account's own secret, before this transaction ends."""
+    name = func.hashtextextended(f"webhooks {account_id}", 0)
+    await session.execute(select(func.pg_advisory_xact_lock(name)))
+
+
 async def ensure(session: AsyncSession, seal: Seal, account_id: UUID) -> None:
     """Have an account's own secret, made by whoever needs it first."""
     mine = select(WebhookSecret.id).where(
         WebhookSecret.account_id == account_id, WebhookSecret.endpoint_id.is_(None), _living()
     )
     if await session.scalar(mine.limit(1)) is None:
-        # The name that the API locks when it makes one.
-        lock = func.pg_advisory_xact_lock(func.hashtextextended(f"webhooks {account_id}", 0))
-        await session.execute(select(lock))
+        await lock(session, account_id)
         if await session.scalar(mine.limit(1)) is None:
             await make(session, seal, account_id, None, "hmac")
 
@@ -124,7 +128,7 @@ async def living(session: AsyncSession, seal: Seal, owners: Collection[UUID]) ->
             keys.setdefault(whose, []).append(_opened(seal, row))
         except SealBroken as error:
             log.error("a webhook secret cannot be opened", secret=str(row.id), reason=str(error))  # noqa: TRY400
-    return {whose: found[:_MOST_LIVING] for whose, found in keys.items()}
+    return {whose: found[:MOST_LIVING] for whose, found in keys.items()}
 
 
 _NEWEST = (WebhookSecret.expires_at.desc().nulls_first(), WebhookSecret.id.desc())

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+_PREFIX = "msg_"
 _HMAC_BYTES = 32
 _SEED_BYTES = 32
 
@@ -60,14 +61,21 @@ def new_key(signature: str) -> Key:
     return Key(signature, private.private_bytes_raw() + private.public_key().public_bytes_raw())
 
 
-def message_name(message_id: UUID) -> str:
+def name_of(message_id: UUID) -> str:
     """Return the id under which receivers know a message, whatever delivery or try brings it."""
-    return f"msg_{message_id.hex}"
+    return f"{_PREFIX}{message_id.hex}"
+
+
+def message_of(name: str) -> UUID:
+    """Return the message that receivers know under this name; raises `ValueError`."""
+    if not name.startswith(_PREFIX):
+        raise ValueError(name)
+    return UUID(name.removeprefix(_PREFIX))
 
 
 def headers(message_id: UUID, timestamp: int, body: bytes, keys: Iterable[Key]) -> dict[str, str]:
     """Return the headers of one try at `timestamp` (seconds), signed by every one of `keys`."""
-    name = message_name(message_id)
+    name = name_of(message_id)
     content = f"{name}.{timestamp}.".encode() + body
     return {
         "webhook-id": name,

@@ -10,6 +10,7 @@ from infra import ids
 from infra.ground import Ground
 from infra.models import Account, WebhookMessage
 from infra.settings import Settings
+from quotas import ledger
 from tests.support.chats import Client
 from tests.support.hooks import deliveries, do, hook, spread_all
 from tests.support.lives import asked, submit_all
@@ -95,6 +96,37 @@ async def test_jobs_of_a_batch_and_the_studios_own_are_not_told_of(ground: Groun
     await do(ground, "UPDATE jobs SET batch_id = uuidv7() WHERE id = :i", i=line.id)
     await lifecycle.finish(ground, [over(each) for each in (line, read, plain)])
     assert await told(ground) == [("job.succeeded", plain.id, None)]
+
+
+async def hold(ground: Ground, account: Account, **units: int) -> None:
+    """Set units aside for a new job."""
+    async with ground.database.begin() as session:
+        drawing = await ledger.lock(session, [(account, meter) for meter in units])
+        drawing.hold(account.id, ids.new(), units)
+        await drawing.write(session)
+
+
+async def test_a_quota_that_runs_out_is_told_once_a_threshold_and_period(ground: Ground, account: Account) -> None:
+    await hold(ground, account, images=20)
+    assert await told(ground) == [], "nobody listens"
+    await hook(ground, account.id, HOOK)
+    for units in (7, 1, 1):  # of 10: nothing yet, then 80 %, then nothing more
+        await hold(ground, account, documents=units)
+    await do(ground, "UPDATE balances SET held = held - 5 WHERE meter = 'documents'")  # jobs that took less
+    for units in (4, 2):
+        await hold(ground, account, documents=units)
+    assert [type_ for type_, _, _ in await told(ground)] == ["quota.warned", "quota.stopped"]
+    await do(ground, "UPDATE balances SET period_end = now() WHERE meter = 'documents'")
+    await do(ground, "UPDATE balances SET period_start = period_start - interval '1 day' WHERE meter = 'documents'")
+    await hold(ground, account, documents=10)
+    again = await told(ground)
+    assert [type_ for type_, _, _ in again] == ["quota.warned", "quota.stopped"] * 2
+    assert again[0][1] == again[1][1] != again[2][1] == again[3][1]
+    async with ground.database.begin() as session:
+        first = (await session.scalars(select(WebhookMessage).order_by(WebhookMessage.id).limit(1))).one()
+    assert first.data is not None
+    assert first.data.pop("resets_at")
+    assert first.data == {"meter": "documents", "limit": 10, "used": 0, "held": 8, "remaining": 2}
 
 
 @pytest.mark.parametrize(("purpose", "state"), [("attachment", "ready"), ("photo", "rejected")])

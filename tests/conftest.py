@@ -1,6 +1,7 @@
 """What every test may ask for: real servers, a fresh database of its own, an account with a key, and a vendor."""
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 from collections.abc import AsyncGenerator, Generator
@@ -47,8 +48,8 @@ async def _hurry(servers: Settings) -> None:
     await _admin(servers, "SELECT pg_reload_conf()")
 
 
-async def _admin(servers: Settings, statement: str) -> None:
-    url = embedded.database_url(servers).replace("+asyncpg", "").replace("/pulse?", "/postgres?")
+async def _admin(servers: Settings, statement: str, database: str = "postgres") -> None:
+    url = embedded.database_url(servers).replace("+asyncpg", "").replace("/pulse?", f"/{database}?")
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
@@ -66,17 +67,55 @@ async def vendor() -> AsyncGenerator[Vendor]:
         yield served
 
 
+_REUSED = "pulse_test_reused"
+_EMPTY = """
+    DO $$
+    DECLARE
+        one regclass;
+        is_filled boolean;
+        filled text[] := '{}';
+    BEGIN
+        FOR one IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                          AND relname <> 'alembic_version' LOOP
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', one) INTO is_filled;
+            IF is_filled THEN
+                filled := filled || one::text;
+            END IF;
+        END LOOP;
+        IF filled <> '{}' THEN
+            EXECUTE 'TRUNCATE ' || array_to_string(filled, ', ') || ' CASCADE';
+        END IF;
+    END $$
+"""
+
+
 @pytest.fixture
-async def settings(servers: Settings, vendor: Vendor, tmp_path: Path) -> AsyncGenerator[Settings]:
-    """Settings that point at a fresh database, an empty Valkey and the vendor's model `wire-1`."""
-    name = f"pulse_test_{next(_numbers)}"
-    await _admin(servers, f"CREATE DATABASE {name} TEMPLATE pulse")
+async def database(request: pytest.FixtureRequest, servers: Settings) -> AsyncGenerator[str]:
+    """The name of a database with nothing in it: a new one, or for tests marked `reused` theirs, emptied.
+
+    A new one costs a quarter of a second; whoever neither changes its schema nor leaves anybody in it can do without.
+    """
+    if request.node.get_closest_marker("reused") is None:
+        name = f"pulse_test_{next(_numbers)}"
+        await _admin(servers, f"CREATE DATABASE {name} TEMPLATE pulse")
+        yield name
+        await _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+        return
+    with contextlib.suppress(asyncpg.DuplicateDatabaseError):
+        await _admin(servers, f"CREATE DATABASE {_REUSED} TEMPLATE pulse")
+    await _admin(servers, _EMPTY, _REUSED)
+    yield _REUSED
+
+
+@pytest.fixture
+async def settings(servers: Settings, database: str, vendor: Vendor, tmp_path: Path) -> Settings:
+    """Settings that point at an empty database, an empty Valkey and the vendor's model `wire-1`."""
     with Redis.from_url(embedded.redis_url(servers)) as redis:  # pyright: ignore[reportUnknownMemberType]
         redis.flushall()  # pyright: ignore[reportUnknownMemberType]
-    yield msgspec.structs.replace(
+    return msgspec.structs.replace(
         servers,
         home=str(tmp_path),
-        database_url=embedded.database_url(servers).replace("/pulse?", f"/{name}?"),
+        database_url=embedded.database_url(servers).replace("/pulse?", f"/{database}?"),
         redis_url=embedded.redis_url(servers),
         port=free_port(),  # signed links name it
         openai_base_url=vendor.url,
@@ -84,7 +123,6 @@ async def settings(servers: Settings, vendor: Vendor, tmp_path: Path) -> AsyncGe
         retry_base_s=0.01,
         tend_every_s=0.2,
     )
-    await _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from infra.ground import Ground
 from infra.models import Account
 from tests.support.endpoints import BODY, URL, add, delivered
 
+pytestmark = pytest.mark.reused
+
 DELIVERIES = "/v1/webhooks/deliveries"
 LONG_AGO = "2020-01-01T00:00:00Z"
 

@@ -24,6 +24,8 @@ from tests.support.endpoints import URL, add, delivered
 from tests.support.serving import PLAIN, free_port, serving
 from workers.webhooks.messages import TYPES
 
+pytestmark = pytest.mark.reused
+
 NAMED = {"Idempotency-Key": "k-1"}
 
 

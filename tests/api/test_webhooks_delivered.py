@@ -13,6 +13,8 @@ from tests.support.receivers import Receiver
 from tests.support.serving import PLAIN, serving
 from tests.support.strangers import answer
 
+pytestmark = pytest.mark.reused
+
 
 @pytest.fixture
 def near(ground: Ground) -> Ground:

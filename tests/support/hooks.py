@@ -55,9 +55,15 @@ async def tell(
 
 
 async def spread_all(ground: Ground) -> None:
-    """Hand over all that is new."""
-    while await spreading.spread(ground):
-        pass
+    """Hand over all that is new, or see it handed over by others."""
+    new = text("SELECT count(*) FROM webhook_messages WHERE spread_at IS NULL")
+    while True:
+        while await spreading.spread(ground):
+            pass
+        async with ground.database.begin() as session:
+            if not await session.scalar(new):
+                return
+        await asyncio.sleep(0.01)
 
 
 async def deliveries(ground: Ground) -> list[WebhookDelivery]:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from infra import ids
@@ -13,6 +14,8 @@ from infra.seal import Seal
 from tests.support.hooks import deliveries, do, hook, spread_all, tell
 from workers.webhooks import claiming, waiting
 from workers.webhooks.claiming import MOST_OF_ONE, Claimed, Due
+
+pytestmark = pytest.mark.reused
 
 SLOTS = 48
 
@@ -190,7 +193,7 @@ async def test_what_waits_for_a_full_or_paused_endpoint_hides_nothing_behind_it(
     ground: Ground, account: Account
 ) -> None:
     full, paused = [await hook(ground, account.id, f"https://hooks.example.com/{n}") for n in range(2)]
-    await tell(ground, account.id, times=600)
+    await tell(ground, account.id, times=100)
     await spread_all(ground)
     behind = await hook(ground, account.id, "https://hooks.example.com/behind")
     await tell(ground, account.id)

@@ -20,6 +20,8 @@ from workers import kinds, lifecycle, pools
 from workers.batch.spec import BatchInput, ReadBatch
 from workers.lifecycle import Attempt, End, Submission, Submitted
 
+pytestmark = pytest.mark.reused
+
 HOOK = "https://hooks.example.com/told"
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+import pytest
 from sqlalchemy import func, select
 
 from infra import ids
@@ -11,6 +12,8 @@ from infra.ground import Ground
 from infra.models import Account, WebhookDelivery, WebhookMessage, WebhookSecret
 from tests.support.hooks import do, hook
 from workers.webhooks import retention
+
+pytestmark = pytest.mark.reused
 
 
 def made(days_ago: float) -> UUID:

@@ -16,6 +16,8 @@ from tests.support.hooks import Hook, do, hook
 from workers.webhooks import rotation, secrets
 from workers.webhooks.secrets import Shown
 
+pytestmark = pytest.mark.reused
+
 HOUR = timedelta(hours=1)
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from math import inf
 from uuid import UUID
 
 import structlog
@@ -104,7 +105,9 @@ class Feeder:
         await self._tell_accounts()
         if any(moved):
             return max(0.0, began + BUSY_S - self._clock())
-        return QUIET_S if found or resting or self._untold else NONE_S
+        # What has just moved moves again long before the usual moment: only what rests long is waited for so long.
+        soonest_s = min((until for _, until in self.rests.values()), default=inf) - self._clock()
+        return max(BUSY_S, min(soonest_s, QUIET_S)) if found or resting or self._untold else NONE_S
 
     async def _visit(self, batch_id: UUID, gate: asyncio.Semaphore) -> bool:
         async with gate:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from infra.models import Batch, BatchFlight
+from infra.models import Batch
 from workers.batches import results, telling
 from workers.batches.results import Told
 
@@ -18,14 +18,17 @@ MOST_AT_ONCE = 1000
 # long it is costs something to find out, and is asked only of those that are few enough as they are kept.
 _MOST_BYTES = 2 * 1024**2
 
-# One whose moment has come was cancelled by nobody else, or was asked to stop by that moment.
+# One whose moment has come was cancelled by nobody else, or was asked to stop by that moment. The jobs are looked up by
+# their ids and the lines one by one (LIMIT): a plan that reads a large batch to the end would do so for every few ends.
 _OVER = text("""
-    WITH ended AS MATERIALIZED (
+    WITH flying AS MATERIALIZED (
+        SELECT line, job_id FROM batch_flights WHERE batch_id = CAST(:batch AS uuid)
+    ), ended AS MATERIALIZED (
         SELECT id, kind, state, result, error, charged, finished_at,
                coalesce(state = 'canceled' AND coalesce(cancel_requested_at >= cancel_by, cancel_by IS NOT NULL), false)
                AS is_late,
                row_number() OVER finishing AS place, sum(coalesce(pg_column_size(result), 0)) OVER finishing AS size
-        FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NOT NULL
+        FROM jobs WHERE id = ANY(ARRAY(SELECT job_id FROM flying)) AND finished_at IS NOT NULL
         WINDOW finishing AS (ORDER BY finished_at, id)
     ), few AS (
         SELECT *, sum(coalesce(octet_length(result::text), 0)) OVER (ORDER BY place) AS length
@@ -33,9 +36,9 @@ _OVER = text("""
     )
     SELECT f.line, l.custom_id, l.form, e.kind, e.id, CASE WHEN e.is_late THEN 'expired' ELSE e.state END,
            e.result::text, e.error, e.charged
-    FROM few e
-    JOIN unnest(CAST(:ids AS uuid[]), CAST(:lines AS integer[])) AS f(id, line) ON f.id = e.id
-    JOIN batch_lines l ON l.batch_id = CAST(:batch AS uuid) AND l.line = f.line
+    FROM few e JOIN flying f ON f.job_id = e.id, LATERAL (
+        SELECT custom_id, form FROM batch_lines WHERE batch_id = CAST(:batch AS uuid) AND line = f.line LIMIT 1
+    ) l
     WHERE e.length <= :most_bytes OR e.place = 1
     ORDER BY e.place
 """)
@@ -48,12 +51,8 @@ async def gather(session: AsyncSession, batch: Batch) -> int:
     The caller holds the lock on the batch's row, which is written with the transaction. A job that was given another go
     is over all the same.
     """
-    flights = select(BatchFlight.line, BatchFlight.job_id).where(BatchFlight.batch_id == batch.id)
-    flying = (await session.execute(flights)).all()
-    if not flying:
-        return 0
-    columns = {"ids": [job_id for _, job_id in flying], "lines": [line for line, _ in flying], "batch": batch.id}
-    over = (await session.execute(_OVER, columns | {"most": MOST_AT_ONCE, "most_bytes": _MOST_BYTES})).all()
+    given = {"batch": batch.id, "most": MOST_AT_ONCE, "most_bytes": _MOST_BYTES}
+    over = (await session.execute(_OVER, given)).all()
     if not over:
         return 0
     await results.append(session, batch, [_told(row) for row in over])

@@ -34,7 +34,10 @@ BUSY_S, QUIET_S, LONGEST_S, NONE_S = 0.1, 0.5, 2.0, 2.0
 _GROWTH = 1.6
 # So many at a time: each needs a connection.
 _AT_ONCE = 4
-_MOST_DRAWN = 1000
+# So many are drawn in one statement, and then at once the next: one that takes long keeps the jobs of people waiting.
+_MOST_DRAWN = 500
+# How often it is looked who is to be told of what moved; an end is told at once.
+_TELL_EVERY_S = 0.25
 # How long it waits for a Redis that hangs.
 _PATIENCE_S = 2.0
 
@@ -51,6 +54,11 @@ class Moved(Struct, kw_only=True):
     told: int = 0
     drawn: int = 0
     ended: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether that is as much as one look does: there may be more to do."""
+        return self.drawn >= _MOST_DRAWN or self.told >= gathering.MOST_AT_ONCE
 
     def __bool__(self) -> bool:
         """Tell whether that is anything."""
@@ -89,6 +97,7 @@ class Feeder:
         self.rests: dict[UUID, tuple[float, float]] = {}
         #: What has moved since its account was told, and whether it ended here.
         self._untold: dict[UUID, bool] = {}
+        self._told_at = -inf
 
     async def round(self) -> float:
         """Look after every batch for which there may be something to do; returns in how many seconds to come again."""
@@ -104,12 +113,13 @@ class Feeder:
         self.rests = {key: rest for key, rest in self.rests.items() if rest[1] > began - LONGEST_S}
         await self._tell_accounts()
         if any(moved):
-            return max(0.0, began + BUSY_S - self._clock())
+            is_full = any(each.is_full for each in moved)
+            return 0.0 if is_full else max(0.0, began + BUSY_S - self._clock())
         # What has just moved moves again long before the usual moment: only what rests long is waited for so long.
-        soonest_s = min((until for _, until in self.rests.values()), default=inf) - self._clock()
+        soonest_s = min((until for _, until in self.rests.values() if until > began), default=inf) - self._clock()
         return max(BUSY_S, min(soonest_s, QUIET_S)) if found or resting or self._untold else NONE_S
 
-    async def _visit(self, batch_id: UUID, gate: asyncio.Semaphore) -> bool:
+    async def _visit(self, batch_id: UUID, gate: asyncio.Semaphore) -> Moved:
         async with gate:
             try:
                 moved = await feed(self._ground, batch_id)
@@ -119,12 +129,12 @@ class Feeder:
             except Exception:
                 log.exception("a batch cannot be fed", batch=str(batch_id))
                 moved = Moved()
-        if not moved:
+        if moved:
+            self.rests.pop(batch_id, None)
+            self._untold[batch_id] = moved.ended
+        else:
             self._rest(batch_id)
-            return False
-        self.rests.pop(batch_id, None)
-        self._untold[batch_id] = moved.ended
-        return True
+        return moved
 
     def _rest(self, batch_id: UUID) -> None:
         wait_s, _ = self.rests.get(batch_id, (BUSY_S / _GROWTH, 0.0))
@@ -133,8 +143,10 @@ class Feeder:
 
     async def _tell_accounts(self) -> None:
         """Tell how those stand that have moved; the last of it is told as well, however soon it came."""
-        if not self._untold:
+        is_due = any(self._untold.values()) or self._clock() - self._told_at >= _TELL_EVERY_S
+        if not self._untold or not is_due:
             return
+        self._told_at = self._clock()
         async with self._ground.database.begin() as session:
             batches = list(await session.scalars(select(Batch).where(Batch.id.in_(self._untold))))
         try:

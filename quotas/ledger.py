@@ -281,8 +281,7 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
 #: per meter (or NULL); after them, `charges(holder_id, charged)` says what each of those that had a hold was charged.
 #: What exceeds a hold is overage, what was drawn from it is others' to end. A level meter that is below a threshold
 #: again warns anew. The new counts are made from the locked rows alone: PostgreSQL would check a balance against the
-#: snapshot's older counts otherwise, and refuse what fits. The charges are made once: joined to many rows, they would be
-#: made anew for each of them.
+#: snapshot's older counts otherwise, and refuse what fits.
 SETTLING = """
     open_holds AS MATERIALIZED (
         SELECT h.holder_id, h.meter, h.account_id, h.balance_id, w.units, w.wanted, least(w.wanted, w.units) AS taken
@@ -313,7 +312,7 @@ SETTLING = """
         SELECT uuidv7(), account_id, balance_id, meter, CASE WHEN wanted > 0 THEN 'settle' ELSE 'void' END,
                -units, taken, wanted - taken, holder_id
         FROM open_holds
-    ), charges AS MATERIALIZED (
+    ), charges AS (
         SELECT holder_id, jsonb_object_agg(meter, taken) AS charged FROM open_holds GROUP BY holder_id
     )
 """

@@ -284,7 +284,7 @@ def test_a_terminal_sees_the_upload_and_then_the_batch(
     screen = terminal("batch", "submit", "طلبات.jsonl", COLUMNS="80")
     screen.until("uploading")
     screen.until("/ 32.0 MiB")
-    screen.until("MiB/s")
+    screen.until("iB/s")
     api.hold.set()
     screen.until("validating")
     screen.until("running")

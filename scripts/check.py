@@ -4,6 +4,7 @@ Some tests compute all the time, and most of the others wait for something: the 
 and with the latter, and what they say is shown at the end. Where arguments choose tests, those run alone.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +26,10 @@ _STEPS = {
     "types": ["pyright"],
     "import contracts": ["lint-imports", "--no-logo"],
 }
+_PYTEST = (sys.executable, "-m", "pytest")
 _COMPUTING = ("tests/workers/scan", "tests/infra/fetch")
+# So long tests that are broken off have for ending the servers that they have started.
+_PATIENCE_S = 30.0
 
 
 def main() -> None:
@@ -36,25 +41,46 @@ def main() -> None:
     chosen = sys.argv[1:]
     with tempfile.TemporaryFile() as said:
         # Two that write down what failed last would write over each other.
-        apart = None if chosen else _tests("-p", "no:cacheprovider", *_COMPUTING, environ=environ, output=said)
-        failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]
-        print("tests:", flush=True)
-        rest = chosen or [f"--ignore={folder}" for folder in _COMPUTING]
-        codes = [_tests(*rest, environ=environ).wait()]
-        if apart is not None:
-            codes.append(apart.wait())
-            print(f"tests of {' and '.join(_COMPUTING)}:", flush=True)
-            said.seek(0)
-            shutil.copyfileobj(said, sys.stdout.buffer)
-            sys.stdout.flush()
+        apart = None if chosen else _start("-p", "no:cacheprovider", *_COMPUTING, environ=environ, output=said)
+        with _ending(apart):
+            failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]
+            print("tests:", flush=True)
+            rest = _start(*(chosen or [f"--ignore={folder}" for folder in _COMPUTING]), environ=environ)
+            with _ending(rest):
+                codes = [rest.wait()]
+            if apart is not None:
+                codes.append(apart.wait())
+                print(f"tests of {' and '.join(_COMPUTING)}:", flush=True)
+                said.seek(0)
+                shutil.copyfileobj(said, sys.stdout.buffer)
+                sys.stdout.flush()
     if failed:
         sys.exit(f"failed before the tests: {', '.join(failed)}")
-    sys.exit(max(codes))
+    sys.exit(next((abs(code) for code in codes if code), 0))  # negative: a signal ended it
 
 
-def _tests(*arguments: str, environ: Mapping[str, str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
+def _start(*arguments: str, environ: Mapping[str, str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+    """Start tests; those whose output is kept are out of reach of Ctrl-C, which is passed on to them once."""
+    group = None if output is None else 0
+    return subprocess.Popen(
+        [*_PYTEST, *arguments], cwd=ROOT, env=environ, stdout=output, stderr=output, process_group=group
+    )
+
+
+@contextmanager
+def _ending(tests: "subprocess.Popen[bytes] | None") -> Generator[None]:
+    """Leave nothing running of tests that are broken off: they have a while to end what they have started."""
+    try:
+        yield
+    except BaseException:
+        if tests is not None and tests.poll() is None:
+            if os.getpgid(tests.pid) != os.getpgid(0):
+                tests.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                tests.wait(_PATIENCE_S)
+            tests.kill()
+            tests.wait()
+        raise
 
 
 def _passes(name: str, command: list[str], environ: dict[str, str]) -> bool:

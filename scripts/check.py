@@ -27,7 +27,7 @@ _STEPS = {
     "import contracts": ["lint-imports", "--no-logo"],
 }
 _PYTEST = (sys.executable, "-m", "pytest")
-_COMPUTING = ("tests/workers/scan", "tests/infra/fetch")
+_COMPUTING = ("tests/workers/scan", "tests/infra/fetch", "tests/simulation", "tests/workers/chat")
 # So long tests that are broken off have for ending the servers that they have started.
 _PATIENCE_S = 30.0
 

@@ -91,7 +91,8 @@ class BatchLine(Table):
 
     __tablename__ = "batch_lines"
     __table_args__ = (
-        UniqueConstraint("batch_id", "custom_id"),
+        # Not led by the batch: a plan for a batch that the statistics do not know yet takes the primary key.
+        UniqueConstraint("custom_id", "batch_id"),
         CheckConstraint(f"form IN {LINE_FORMS}", name="form"),
         {"postgresql_partition_by": "RANGE (batch_id)"},
     )
@@ -127,7 +128,7 @@ class BatchResult(Table):
 
     __tablename__ = "batch_results"
     __table_args__ = (
-        UniqueConstraint("batch_id", "line"),
+        UniqueConstraint("line", "batch_id"),
         Index("ix_batch_results_errors", "batch_id", "errors_end", unique=True, postgresql_where=text("is_error")),
         {"postgresql_partition_by": "RANGE (batch_id)"},
     )

@@ -87,7 +87,7 @@ def upgrade() -> None:
     sa.Column('refused', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.CheckConstraint("form IN ('own', 'openai', 'anthropic')", name=op.f('ck_batch_lines_form')),
     sa.PrimaryKeyConstraint('batch_id', 'line', name=op.f('pk_batch_lines')),
-    sa.UniqueConstraint('batch_id', 'custom_id', name=op.f('uq_batch_lines_batch_id_custom_id')),
+    sa.UniqueConstraint('custom_id', 'batch_id', name=op.f('uq_batch_lines_custom_id_batch_id')),
     postgresql_partition_by='RANGE (batch_id)'
     )
     op.create_table('batch_results',
@@ -99,7 +99,7 @@ def upgrade() -> None:
     sa.Column('is_kept', sa.Boolean(), nullable=False),
     sa.Column('told', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('batch_id', 'results_end', name=op.f('pk_batch_results')),
-    sa.UniqueConstraint('batch_id', 'line', name=op.f('uq_batch_results_batch_id_line')),
+    sa.UniqueConstraint('line', 'batch_id', name=op.f('uq_batch_results_line_batch_id')),
     postgresql_partition_by='RANGE (batch_id)'
     )
     op.create_index('ix_batch_results_errors', 'batch_results', ['batch_id', 'errors_end'], unique=True, postgresql_where=sa.text('is_error'))

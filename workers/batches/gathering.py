@@ -18,26 +18,29 @@ MOST_AT_ONCE = 1000
 # long it is costs something to find out, and is asked only of those that are few enough as they are kept.
 _MOST_BYTES = 2 * 1024**2
 
-# One whose moment has come was cancelled by nobody else, or was asked to stop by that moment. The jobs are looked up by
-# their ids and the lines one by one (LIMIT): a plan that reads a large batch to the end would do so for every few ends.
+# One whose moment has come was cancelled by nobody else, or was asked to stop by that moment. Jobs and lines are looked
+# up one by one (LIMIT): whatever a plan takes a window or a batch to be, it never compares all with all, nor reads a
+# large batch to the end for a few ends.
 _OVER = text("""
-    WITH flying AS MATERIALIZED (
-        SELECT line, job_id FROM batch_flights WHERE batch_id = CAST(:batch AS uuid)
-    ), ended AS MATERIALIZED (
-        SELECT id, kind, state, result, error, charged, finished_at,
-               coalesce(state = 'canceled' AND coalesce(cancel_requested_at >= cancel_by, cancel_by IS NOT NULL), false)
-               AS is_late,
-               row_number() OVER finishing AS place, sum(coalesce(pg_column_size(result), 0)) OVER finishing AS size
-        FROM jobs WHERE id = ANY(ARRAY(SELECT job_id FROM flying)) AND finished_at IS NOT NULL
-        WINDOW finishing AS (ORDER BY finished_at, id)
+    WITH ended AS MATERIALIZED (
+        SELECT f.line, j.*,
+               row_number() OVER finishing AS place, sum(coalesce(pg_column_size(j.result), 0)) OVER finishing AS size
+        FROM batch_flights f, LATERAL (
+            SELECT id, kind, state, result, error, charged, finished_at,
+                   coalesce(state = 'canceled' AND coalesce(cancel_requested_at >= cancel_by, cancel_by IS NOT NULL),
+                            false) AS is_late
+            FROM jobs WHERE id = f.job_id AND finished_at IS NOT NULL LIMIT 1
+        ) j
+        WHERE f.batch_id = CAST(:batch AS uuid)
+        WINDOW finishing AS (ORDER BY j.finished_at, j.id)
     ), few AS (
         SELECT *, sum(coalesce(octet_length(result::text), 0)) OVER (ORDER BY place) AS length
         FROM ended WHERE place <= :most AND (size <= :most_bytes OR place = 1)
     )
-    SELECT f.line, l.custom_id, l.form, e.kind, e.id, CASE WHEN e.is_late THEN 'expired' ELSE e.state END,
+    SELECT e.line, l.custom_id, l.form, e.kind, e.id, CASE WHEN e.is_late THEN 'expired' ELSE e.state END,
            e.result::text, e.error, e.charged
-    FROM few e JOIN flying f ON f.job_id = e.id, LATERAL (
-        SELECT custom_id, form FROM batch_lines WHERE batch_id = CAST(:batch AS uuid) AND line = f.line LIMIT 1
+    FROM few e, LATERAL (
+        SELECT custom_id, form FROM batch_lines WHERE batch_id = CAST(:batch AS uuid) AND line = e.line LIMIT 1
     ) l
     WHERE e.length <= :most_bytes OR e.place = 1
     ORDER BY e.place

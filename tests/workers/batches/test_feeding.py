@@ -562,3 +562,14 @@ async def test_a_batch_ends_whose_kind_no_pool_knows_any_more_and_whose_worker_i
     over = await batch_of(few, batch.id)
     assert (over.state, over.expired) == ("expired", 3)
     await assert_exact(few)
+
+
+async def test_a_line_is_looked_up_by_its_number_whatever_the_statistics_know(ground: Ground, account: Account) -> None:
+    await put(ground, account, 2_000)
+    async with ground.database.begin() as session:
+        await session.execute(text("ANALYZE batch_lines"))
+    new = await put(ground, account, 20)
+    look = text("EXPLAIN SELECT custom_id FROM batch_lines WHERE batch_id = CAST(:batch AS uuid) AND line = 7 LIMIT 1")
+    async with ground.database.begin() as session:
+        plan = "\n".join(await session.scalars(look, {"batch": new.id}))
+    assert "_pkey" in plan, plan

@@ -19,9 +19,10 @@ from litestar.types import Receive
 from msgspec import Struct
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from api import problems
+from api import idempotency, problems
 from infra.decoding import InvalidText, MissingField, TooLong
 from infra.errors import PulseError
+from workers.idempotency import RequestInFlight
 
 _FILE = "file"
 _MOST_FIELDS = 32
@@ -142,6 +143,14 @@ def refuse(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes
     response = problems.respond(request, error)
     response.background = BackgroundTask(_drain, request.receive)
     return response
+
+
+def _refuse_in_flight(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:
+    return idempotency.come_back(refuse(request, error))
+
+
+#: How a route that takes forms under an Idempotency-Key answers errors.
+REFUSALS: dict[int | type[Exception], Any] = {RequestInFlight: _refuse_in_flight, PulseError: refuse}
 
 
 async def _drain(receive: Receive) -> None:

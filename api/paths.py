@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from infra.errors import PulseError
 from workers.batches.shelf import BatchNotFound
 from workers.files import FileNotFound
 from workers.jobs import JobNotFound
@@ -11,39 +12,31 @@ from workers.webhooks.endpoints import WebhookNotFound
 
 def job_id(text: str) -> UUID:
     """Read a job's id; raises `JobNotFound`."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise JobNotFound from None
+    return _read(text, JobNotFound)
 
 
 def file_id(text: str) -> UUID:
     """Read a file's id; raises `FileNotFound`."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise FileNotFound from None
+    return _read(text, FileNotFound)
 
 
 def webhook_id(text: str) -> UUID:
     """Read a webhook endpoint's id; raises `WebhookNotFound`."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise WebhookNotFound from None
+    return _read(text, WebhookNotFound)
 
 
 def delivery_id(text: str) -> UUID:
     """Read a delivery's id; raises `DeliveryNotFound`."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise DeliveryNotFound from None
+    return _read(text, DeliveryNotFound)
 
 
 def batch_id(text: str) -> UUID:
     """Read a batch's id; raises `BatchNotFound`."""
+    return _read(text, BatchNotFound)
+
+
+def _read(text: str, missing: type[PulseError]) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise BatchNotFound from None
+        raise missing from None

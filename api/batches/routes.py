@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post, route
+from litestar import Request, get, post, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.openapi import ResponseSpec
@@ -15,7 +15,6 @@ from api.batches.answers import BatchAnswer, BatchesAnswer, answer, polite
 from api.batches.results import Source
 from api.paths import batch_id
 from api.ranges import RangeNotSatisfiable
-from infra.errors import PulseError
 from infra.ground import Ground
 from infra.hub import Hub
 from infra.models import BATCH_STATES, Account
@@ -24,7 +23,6 @@ from workers.batches import retries, shelf
 from workers.batches.rows import Made
 from workers.batches.watch import Watch
 from workers.desk import Desk
-from workers.idempotency import RequestInFlight
 
 _BATCH = ResponseSpec(BatchAnswer, generate_examples=False, description="The batch.")
 _BATCHES = ResponseSpec(BatchesAnswer, generate_examples=False, description="A page of batches.")
@@ -40,16 +38,12 @@ _Follow = Annotated[
 ]
 
 
-def _on_flight(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:
-    return idempotency.come_back(multipart.refuse(request, error))
-
-
 @post(
     "/",
     status_code=202,
     request_max_body_size=None,
     rate="submit",
-    exception_handlers={RequestInFlight: _on_flight, PulseError: multipart.refuse},
+    exception_handlers=multipart.REFUSALS,
     responses={202: _BATCH},
     summary="Hand over a batch",
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Request, Response, post
+from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.types import ASGIApp
@@ -17,7 +17,6 @@ from infra.models import Account
 from workers import files, intake
 from workers.desk import Desk
 from workers.files import NOT_KNOWN_YET, Announcement, media_type_of
-from workers.idempotency import RequestInFlight
 
 _ANNOUNCED = ResponseSpec(AnnouncedAnswer, generate_examples=False, description="The file is awaited, or came.")
 
@@ -36,16 +35,12 @@ class DirectUploadTooLarge(PulseError):
     status = 413
 
 
-def _on_flight(request: Request[Any, Any, Any], error: PulseError) -> Response[bytes]:
-    return idempotency.come_back(multipart.refuse(request, error))
-
-
 @post(
     "/",
     status_code=201,
     request_max_body_size=None,
     rate="submit",
-    exception_handlers={RequestInFlight: _on_flight, PulseError: multipart.refuse},
+    exception_handlers=multipart.REFUSALS,
     responses={201: _ANNOUNCED},
     summary="Announce or upload a file",
 )

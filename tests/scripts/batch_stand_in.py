@@ -9,12 +9,13 @@ import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
+from tests.scripts import loopback
 from tests.scripts.stand_in import KEY, Call, Refusal
 
 _CHUNK = 65536
@@ -131,40 +132,22 @@ class _Server(ThreadingHTTPServer):
 def standing_in(port: int = 0) -> Generator[BatchStandIn]:
     """Serve on a port of loopback for the length of a block."""
     server = _Server(port)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with loopback.serving(server, server.stand_in.hold):
         yield server.stand_in
-    finally:
-        server.stand_in.hold.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else the end of an answer waits for its beginning to be acknowledged, 40 ms
-
+class _Handler(loopback.Handler):
     @property
     def stand_in(self) -> BatchStandIn:
         """The one whose server this is."""
         assert isinstance(self.server, _Server)
         return self.server.stand_in
 
-    def handle(self) -> None:
-        """Serve a connection; the other side may leave at any moment."""
-        with contextlib.suppress(ConnectionError):
-            super().handle()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        """Stay silent."""
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the library's name)
         """Answer."""
         self._answer()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (the library's name)
         """Answer."""
         self._answer()
 

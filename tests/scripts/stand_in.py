@@ -1,14 +1,15 @@
 """A stand-in for the studio's API on loopback: the same contract, with failures where a test wants them."""
 
-import contextlib
 import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Literal
 
 from msgspec import Struct, field
+
+from tests.scripts import loopback
 
 JOB_ID = "01a20000-0000-7000-8000-000000000001"
 KEY = "pulse_for_tests"
@@ -129,44 +130,26 @@ class _Server(ThreadingHTTPServer):
 def standing_in() -> Generator[StandIn]:
     """Serve on a free port of loopback for the length of a block."""
     server = _Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with loopback.serving(server, server.stand_in.hold):
         yield server.stand_in
-    finally:
-        server.stand_in.hold.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else the end of an answer waits for its beginning to be acknowledged, 40 ms
-
+class _Handler(loopback.Handler):
     @property
     def stand_in(self) -> StandIn:
         """The one whose server this is."""
         assert isinstance(self.server, _Server)
         return self.server.stand_in
 
-    def handle(self) -> None:
-        """Serve a connection; the viewer may leave at any moment."""
-        with contextlib.suppress(ConnectionError):
-            super().handle()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        """Stay silent."""
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the library's name)
         """Answer."""
         self._answer()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (the library's name)
         """Answer."""
         self._answer()
 
-    def do_DELETE(self) -> None:
+    def do_DELETE(self) -> None:  # noqa: N802 (the library's name)
         """Answer."""
         self._answer()
 

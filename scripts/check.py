@@ -1,7 +1,7 @@
 """`python -m scripts.check`: everything a change must pass, each step told with its time; the tests come last.
 
-Some tests compute all the time, and most of the others wait for something: the former run beside all that comes before
-and with the latter, and what they say is shown at the end. Where arguments choose tests, those run alone.
+Half of the tests run beside the other half and all that comes before, since some compute and most wait for something;
+what they say is shown at the end. Where arguments choose tests, those run alone.
 """
 
 import contextlib
@@ -27,7 +27,10 @@ _STEPS = {
     "import contracts": ["lint-imports", "--no-logo"],
 }
 _PYTEST = (sys.executable, "-m", "pytest")
-_COMPUTING = ("tests/workers/scan", "tests/infra/fetch", "tests/simulation", "tests/workers/chat")
+_BESIDE = (
+    *("tests/workers/scan", "tests/infra/fetch", "tests/simulation", "tests/workers/chat"),
+    *("tests/api", "tests/scripts"),
+)
 # So long tests that are broken off have for ending the servers that they have started.
 _PATIENCE_S = 30.0
 
@@ -41,16 +44,16 @@ def main() -> None:
     chosen = sys.argv[1:]
     with tempfile.TemporaryFile() as said:
         # Two that write down what failed last would write over each other.
-        apart = None if chosen else _start("-p", "no:cacheprovider", *_COMPUTING, environ=environ, output=said)
+        apart = None if chosen else _start("-p", "no:cacheprovider", *_BESIDE, environ=environ, output=said)
         with _ending(apart):
             failed = [name for name, command in _STEPS.items() if not _passes(name, command, environ)]
             print("tests:", flush=True)
-            rest = _start(*(chosen or [f"--ignore={folder}" for folder in _COMPUTING]), environ=environ)
+            rest = _start(*(chosen or [f"--ignore={folder}" for folder in _BESIDE]), environ=environ)
             with _ending(rest):
                 codes = [rest.wait()]
             if apart is not None:
                 codes.append(apart.wait())
-                print(f"tests of {' and '.join(_COMPUTING)}:", flush=True)
+                print(f"tests of {' and '.join(_BESIDE)}:", flush=True)
                 said.seek(0)
                 shutil.copyfileobj(said, sys.stdout.buffer)
                 sys.stdout.flush()

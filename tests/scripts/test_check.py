@@ -47,7 +47,7 @@ def test_what_fails_in_either_part_fails_the_whole(command: list[str], computing
 
 
 def _computing() -> tuple[str, ...]:
-    return check._COMPUTING  # pyright: ignore[reportPrivateUsage]
+    return check._BESIDE  # pyright: ignore[reportPrivateUsage]
 
 
 def test_tests_that_are_chosen_run_alone(command: list[str]) -> None:

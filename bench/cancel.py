@@ -28,7 +28,7 @@ from workers import events, kinds, pools
 from workers.context import Made, Run
 from workers.craft import child
 from workers.craft.child import Spares
-from workers.request import Request
+from workers.request import Asking, Request
 from workers.worker import StudioPool
 
 _PATIENCE_S = 20.0
@@ -164,11 +164,11 @@ class _Endless(Request):
 
     input: dict[str, str]
 
-    def resolved(self, settings: Settings) -> "_Endless":  # noqa: ARG002
+    def resolved(self, asking: Asking) -> "_Endless":  # noqa: ARG002
         """Return the request as it came."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return one document, of which nothing will be used."""
         return {"documents": 1}
 

@@ -20,6 +20,12 @@ _SHORTEST_SECRET = 32
 # Where clamd may listen; of a host only what no name and no address (in brackets where it has colons) can have is out.
 _CLAMD = re.compile(r"unix:///[^\0]+|tcp://([^\s/:@\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[1-9]\d{0,4})")
 _HIGHEST_PORT = 65_535
+# Where the vendors' own tools look for their keys.
+_VENDORS_OWN = {
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+}
 # At least a microsecond for each request, which is the unit that limits are kept in.
 _RATE = re.compile(r"off|(?P<count>[1-9]\d{0,5})/(?P<seconds>[1-9]\d{0,4})")
 
@@ -189,12 +195,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chat_slots: Annotated[int, Meta(ge=1, description="Chat jobs that one worker process runs at a time.")] = 8
     chat_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a chat job may run.")] = 300.0
     openai_api_key: Annotated[
-        str, _text("Key of OpenAI or of a compatible server; `OPENAI_API_KEY` is read where this is not set.")
+        str,
+        _text(
+            "OpenAI's keys, separated by commas (`key*3` gets three times the calls); else `OPENAI_API_KEY` is read."
+        ),
     ] = ""
-    openai_base_url: Annotated[
-        str, _text("Any OpenAI-compatible server, such as `http://127.0.0.1:11434/v1`; empty: OpenAI itself.")
+    openai_base_url: Annotated[str, _text("Where OpenAI's Responses API is; empty: OpenAI itself.")] = ""
+    anthropic_api_key: Annotated[str, _text("Anthropic's keys, as OpenAI's; else `ANTHROPIC_API_KEY` is read.")] = ""
+    anthropic_base_url: Annotated[str, _text("Where Anthropic's Messages API is; empty: Anthropic itself.")] = ""
+    google_api_key: Annotated[str, _text("Keys of the Gemini API, as OpenAI's; else `GEMINI_API_KEY` is read.")] = ""
+    google_base_url: Annotated[str, _text("Where the Gemini API is; empty: Google itself.")] = ""
+    compatible_url: Annotated[
+        str, _text("Any OpenAI-compatible server (Ollama, vLLM, llama.cpp), such as `http://127.0.0.1:11434/v1`.")
     ] = ""
-    openai_model: Annotated[str, _text("Model that the OpenAI-compatible server offers.")] = "gpt-6-luna"
+    compatible_api_key: Annotated[str, _text("Keys of the OpenAI-compatible server, as OpenAI's; empty: none.")] = ""
+    compatible_models: Annotated[
+        str, _text("Models that the OpenAI-compatible server offers, separated by commas.")
+    ] = "default"
     local_port: Annotated[int, Meta(ge=1, le=65535, description="Port of the local model's server.")] = 8091
     local_gguf: Annotated[
         str, _text("GGUF file that the local model's server loads; empty: the SmolLM2 of the wheel.")
@@ -226,8 +243,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def cloud(self) -> bool:
-        """Whether chat goes to an OpenAI-compatible server rather than to the local model."""
-        return bool(self.openai_api_key or self.openai_base_url)
+        """Whether chat goes to vendors or to an OpenAI-compatible server rather than to the local model."""
+        return bool(self.openai_api_key or self.anthropic_api_key or self.google_api_key or self.compatible_url)
 
 
 def variable(field: str) -> str:
@@ -249,8 +266,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             if key not in fields:
                 raise InvalidSetting(key=key, reason=_did_you_mean(key, list(fields)))
             given[fields[key]] = value
-    if environ.get("OPENAI_API_KEY"):
-        given.setdefault("openai_api_key", environ["OPENAI_API_KEY"])
+    for vendor, variables in _VENDORS_OWN.items():
+        found = next((environ[name] for name in variables if environ.get(name)), None)
+        if found is not None:
+            given.setdefault(f"{vendor}_api_key", found)
     settings = Settings()
     for field, value in given.items():
         # One at a time, so that the error can name the variable whatever msgspec calls the place.
@@ -316,7 +335,7 @@ def _refuse_stand_ins(settings: Settings) -> None:
         if not settings.files_dir and not settings.s3_assets
         else "",
         "public_url": "the links to local files need it" if not settings.public_url and not settings.s3_assets else "",
-        "openai_api_key": "the local model is for development; set this or PULSE_OPENAI_BASE_URL"
+        "openai_api_key": "the local model is for development; set this, another vendor's key or PULSE_COMPATIBLE_URL"
         if not settings.cloud
         else "",
     }

@@ -1,53 +1,182 @@
 """The one vocabulary in which rooms speak to other people's models, whatever each vendor calls things."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from infra.errors import PulseError
 
 Role = Literal["system", "user", "assistant"]
+#: How hard a model is to think; a model that does not know a level is asked for the nearest one that it knows.
+Effort = Literal["none", "low", "medium", "high"]
+#: What a vendor needs to find an answer again that it is still making: its id, and whatever else the adapter keeps.
+type Token = dict[str, Any]
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Words."""
+
+    text: str
+
+
+class Picture(Struct, frozen=True, tag="image", kw_only=True):
+    """A picture of one of the types `image/png`, `image/jpeg`, `image/webp`, `image/gif`."""
+
+    media_type: str
+    data: bytes
+
+
+class Paper(Struct, frozen=True, tag="file", kw_only=True):
+    """A file to read: a PDF, or text in UTF-8."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call", kw_only=True):
+    """A tool that the model wants used; also the chunk that says so, once its arguments (a JSON object) are whole."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", kw_only=True):
+    """What a tool gave back for the call with this id; stands in a turn of the user."""
+
+    id: str
+    content: str
+    is_error: bool = False
+
+
+class Thought(Struct, frozen=True, tag="thought", kw_only=True):
+    """What a vendor wants back unchanged before its tool calls (a signature, an encrypted item); for it alone.
+
+    It comes as a chunk too, before the tool calls that it belongs to.
+    """
+
+    vendor: str
+    data: str
+
+
+Part = Text | Picture | Paper | ToolCall | ToolResult | Thought
 
 
 class Turn(Struct, frozen=True):
     """One message of a conversation."""
 
     role: Role
-    content: str
+    parts: Sequence[Part]
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    """A function that the model may want called; `schema` is the JSON Schema of its arguments (an object)."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """The shape that the whole answer must have: JSON by this schema."""
+
+    name: str
+    schema: Mapping[str, Any]
 
 
 class ChatCall(Struct, frozen=True, kw_only=True):
-    """What a chat model is asked; `output_tokens` caps the answer."""
+    """What a chat model is asked; `output_tokens` caps the answer, with what is thought before it.
+
+    `tool_choice` is `auto`, `none`, `required`, or a tool's name. `resumable` asks for an answer that goes on to be
+    made when nobody listens, where the vendor can do that; it then says a `Resumable` first.
+    """
 
     model: str
     turns: Sequence[Turn]
     output_tokens: int
     temperature: float | None = None
+    effort: Effort | None = None
+    tools: Sequence[Tool] = ()
+    tool_choice: str = "auto"
+    form: Form | None = None
+    resumable: bool = False
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a vendor's answer says is left of a key's allowance, each with the seconds until it is whole again."""
+
+    requests_left: int | None = None
+    requests_reset_s: float | None = None
+    tokens_left: int | None = None
+    tokens_reset_s: float | None = None
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """The vendor has taken the request: always the first chunk. `request_id` is the vendor's, for its support."""
+
+    limits: Limits = Limits()
+    request_id: str = ""
+
+
+class Resumable(Struct, frozen=True, kw_only=True):
+    """The answer can be found again with `token`: to be kept before the next chunk is asked for."""
+
+    token: Token
 
 
 class TextDelta(Struct, frozen=True):
-    """The next piece of the answer."""
+    """The next piece of the answer; `at` is its place in a resumable answer, from which it goes on after a break."""
 
     text: str
+    at: str | int | None = None
+
+
+class Counted(Struct, frozen=True, kw_only=True):
+    """The vendor's count of tokens. `input_tokens` are all of the input: cached ones are a part of it.
+
+    `cached_tokens` were read from the vendor's cache, `written_tokens` written to it (`written_long_tokens` of these
+    for an hour or longer); `output_tokens` are all of the output, `reasoning_tokens` a part of it.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    written_long_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Finish(Struct, frozen=True, kw_only=True):
-    """The end of the answer, always the last chunk. Tokens are the vendor's count; None where it gave none."""
+    """The end of the answer, always the last chunk; `counted` is None where the vendor counted nothing usable."""
 
-    reason: Literal["stop", "length", "filtered"]
-    input_tokens: int | None
-    output_tokens: int | None
+    reason: Literal["stop", "length", "filtered", "tools"]
+    counted: Counted | None
 
 
-Chunk = TextDelta | Finish
+Chunk = Opened | Resumable | TextDelta | Thought | ToolCall | Finish
 
 
 class ChatModels(Protocol):
-    """A vendor's chat models."""
+    """A vendor's chat models, behind one key."""
 
     def stream(self, call: ChatCall) -> AsyncIterator[Chunk]:
-        """Yield deltas and one `Finish`; raises `ProviderError`, also when the stream ends without its end marker."""
+        """Yield `Opened`, what comes, and one `Finish`.
+
+        Raises `ProviderError`, also when the stream ends without its end marker. Nothing is tried twice here.
+        """
+        ...
+
+    def resume(self, call: ChatCall, token: Token, after: str | int | None) -> AsyncIterator[Chunk]:
+        """Yield the same answer again, what came `after` that place or from its beginning; ends as `stream` does.
+
+        Raises `AnswerLost` where the vendor has it no more, or never keeps any.
+        """
+        ...
+
+    async def abandon(self, token: Token) -> None:
+        """Stop the making of an answer that nobody wants any more. Raises `ProviderError`."""
         ...
 
     async def close(self) -> None:
@@ -108,3 +237,11 @@ class ProviderMisconfigured(ProviderError):
     """The studio's access to this model is not set up correctly; its operator has to mend it."""
 
     ar = "وصول الاستوديو إلى هذا النموذج غير مهيأ كما يجب، وعلى المشغّل إصلاحه."
+
+
+class AnswerLost(ProviderError):
+    """The model's server has the answer no more that it was to go on with."""
+
+    ar = "لم تعد الإجابة المطلوب إكمالها موجودة على خادم النموذج."
+    retryable = True
+    patience = 0.5

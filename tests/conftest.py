@@ -118,8 +118,8 @@ async def settings(servers: Settings, database: str, vendor: Vendor, tmp_path: P
         database_url=embedded.database_url(servers).replace("/pulse?", f"/{database}?"),
         redis_url=embedded.redis_url(servers),
         port=free_port(),  # signed links name it
-        openai_base_url=vendor.url,
-        openai_model="wire-1",
+        compatible_url=vendor.url,
+        compatible_models="wire-1",
         retry_base_s=0.01,
         tend_every_s=0.2,
     )

@@ -64,8 +64,8 @@ async def studio(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -
         settings = msgspec.structs.replace(
             backends.settings,
             port=free_port(),
-            openai_base_url=vendor.url,
-            openai_model="wire-1",
+            compatible_url=vendor.url,
+            compatible_models="wire-1",
             heartbeat_s=2.0,
             lease_s=2.0,
             grace_s=2.0,

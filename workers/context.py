@@ -13,7 +13,7 @@ from infra.ground import Ground
 from infra.models import Document
 from infra.settings import Settings
 from infra.streams import Fenced, Line
-from providers.vendors import Vendors
+from providers.gateway import Gateway
 from workers import events, jobs, transcript
 from workers.craft.child import Spares
 from workers.lifecycle import Attempt, Kept
@@ -45,7 +45,7 @@ class Run:
         self,
         job: Attempt,
         ground: Ground,
-        vendors: Vendors,
+        gateway: Gateway,
         keep: Keep,
         spares: Spares | None = None,
         specs: Mapping[str, type[Request]] | None = None,
@@ -56,7 +56,7 @@ class Run:
         """
         self.job = job
         self.ground = ground
-        self.vendors = vendors
+        self.gateway = gateway
         self.spares = spares
         self.specs = specs or {}
         self.cancel_requested = False

@@ -18,8 +18,8 @@ from infra.ground import Ground
 from infra.models import Document
 from infra.settings import Settings
 from infra.whole import whole
+from providers.gateway import Gateway
 from providers.types import ProviderError
-from providers.vendors import Vendors
 from workers import alarm, events, kinds, lifecycle
 from workers.context import LostLease, Made, Run
 from workers.craft.child import Spares
@@ -50,7 +50,7 @@ class Tools(Struct, frozen=True, kw_only=True):
 
     ground: Ground
     desk: Desk
-    vendors: Vendors
+    gateway: Gateway
     runs: dict[UUID, Run]
     spares: Spares | None = None
 
@@ -69,7 +69,7 @@ async def perform(tools: Tools, job_id: UUID) -> Outcome:
     job = await _held(lambda _: tools.desk.claim(job_id))
     if job is None:
         return None
-    run = Run(job, tools.ground, tools.vendors, tools.desk.keep, tools.spares, kinds.SPECS)
+    run = Run(job, tools.ground, tools.gateway, tools.desk.keep, tools.spares, kinds.SPECS)
     tools.runs[job_id] = run
     left_s = alarm.wait_s(job, clock.time() - asked_at)
     cancelling = None if left_s is None else clock.call_later(left_s, run.cancel)

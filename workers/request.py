@@ -46,6 +46,13 @@ def check_webhook(url: str, settings: Settings) -> None:
     fetch.check(url, fetch.webhooks(settings), field="webhook")
 
 
+class Asking(Struct, frozen=True, kw_only=True):
+    """Who asks, and what is known of what is asked for: `plan` is the code of the account's."""
+
+    settings: Settings
+    plan: str
+
+
 class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """A request to make something: its `kind`, the kind's own `input`, and what all kinds take."""
 
@@ -101,10 +108,10 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         if self.start_deadline is not None and self.start_deadline <= max(now, self.run_at or now):
             raise StartDeadlineTooEarly(field="start_deadline")
 
-    def resolved(self, settings: Settings) -> "Request":
+    def resolved(self, asking: Asking) -> "Request":
         """Return the request with every automatic choice made, as it is kept; raises where there is no such choice."""
         raise NotImplementedError
 
-    def most(self, settings: Settings) -> dict[str, int]:
+    def most(self, asking: Asking) -> dict[str, int]:
         """Return the most that a resolved request can cost, in units per meter."""
         raise NotImplementedError

@@ -14,7 +14,7 @@ from infra import ground, queue
 from infra import redis as road
 from infra.settings import Settings
 from infra.subscriber import Subscriber
-from providers.vendors import Vendors
+from providers.gateway import Gateway
 from workers import lifecycle, pools
 from workers.context import LostLease, Run
 from workers.craft.child import Spares
@@ -91,7 +91,7 @@ class StudioPool(Pool):
         self.tools = Tools(
             ground=self.ground,
             desk=Desk(self.ground),
-            vendors=Vendors(self.settings),
+            gateway=Gateway(self.settings, self.ground.redis),
             runs=self.runs,
             spares=await self._opened.enter_async_context(Spares(*preloaded)) if preloaded else None,
         )
@@ -104,7 +104,7 @@ class StudioPool(Pool):
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        await self.tools.vendors.close()
+        await self.tools.gateway.close()
         await self._opened.aclose()
         await ground.leave(self.ground)
 

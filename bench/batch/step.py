@@ -8,7 +8,7 @@ from msgspec import Struct
 from infra.settings import Settings
 from workers import events, kinds, pools
 from workers.context import Made, Run
-from workers.request import Request
+from workers.request import Asking, Request
 
 KIND = "step"
 METER = "chat_tokens"
@@ -27,11 +27,11 @@ class Step(Request, tag=KIND):
 
     input: StepInput
 
-    def resolved(self, settings: Settings) -> "Step":  # noqa: ARG002
+    def resolved(self, asking: Asking) -> "Step":  # noqa: ARG002
         """Return it as it is."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return what is held."""
         return {METER: HELD}
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from infra.settings import Settings
 from workers import events, kinds, pools
 from workers.context import Made, Run
-from workers.request import Request
+from workers.request import Asking, Request
 
 KIND = "noop"
 METER = "chat_tokens"
@@ -23,11 +23,11 @@ class Noop(Request, tag=KIND):
 
     input: NoopInput
 
-    def resolved(self, settings: Settings) -> "Noop":  # noqa: ARG002
+    def resolved(self, asking: Asking) -> "Noop":  # noqa: ARG002
         """Return it as it is."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return what is held."""
         return {METER: HELD}
 

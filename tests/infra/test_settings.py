@@ -140,7 +140,7 @@ def test_production_refuses_a_short_secret_without_showing_it() -> None:
 
 def test_a_compatible_server_is_enough_for_production() -> None:
     without_key = {name: value for name, value in PRODUCTION.items() if name != "PULSE_OPENAI_API_KEY"}
-    assert settings.load(without_key | {"PULSE_OPENAI_BASE_URL": "http://models/v1"}).cloud
+    assert settings.load(without_key | {"PULSE_COMPATIBLE_URL": "http://models/v1"}).cloud
 
 
 def test_openais_own_variable_is_read_where_ours_is_not_set() -> None:

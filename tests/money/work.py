@@ -6,9 +6,8 @@ from uuid import UUID
 
 from infra.errors import PulseError
 from infra.models import Account
-from infra.settings import Settings
 from workers.lifecycle import Submission
-from workers.request import Request
+from workers.request import Asking, Request
 
 
 class Impossible(PulseError):
@@ -23,13 +22,13 @@ class Work(Request, tag="chat"):
 
     input: dict[str, int] | None = None
 
-    def resolved(self, settings: Settings) -> "Work":  # noqa: ARG002 (nothing is left to choose)
+    def resolved(self, asking: Asking) -> "Work":  # noqa: ARG002 (nothing is left to choose)
         """Return the request as it came; raises `Impossible`."""
         if self.input is None:
             raise Impossible
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return what is held."""
         return self.input or {}
 

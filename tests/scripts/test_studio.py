@@ -159,7 +159,7 @@ def test_a_process_that_does_not_listen_is_killed_by_a_second_ctrl_c(folder: Pat
 
 
 def test_the_local_model_stays_out_when_a_cloud_is_set(folder: Path) -> None:
-    with Studio.started(folder, ALL, {"PULSE_OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as studio:
+    with Studio.started(folder, ALL, {"PULSE_COMPATIBLE_URL": "http://127.0.0.1:9/v1"}) as studio:
         ready(studio)
         assert not (studio.folder / "run" / "pools" / "model.pid").exists()
 

@@ -10,13 +10,15 @@ from sqlalchemy import text
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Account, Job
-from providers.vendors import Vendors
+from infra.settings import Settings
+from providers.gateway import Gateway
 from tests.support.chats import chat
 from workers import kinds, lifecycle
 from workers.context import Run
 from workers.desk import Desk
 from workers.lifecycle import Attempt, End, Ended, Kept, Return, Submission, Submitted
 from workers.perform import Tools
+from workers.request import Asking
 
 
 def asked(account: Account, content: str = "hi", **facts: Any) -> Submission:
@@ -66,13 +68,13 @@ async def end(
 
 
 def run_of(ground: Ground, attempt: Attempt) -> Run:
-    """Return what the room of an attempt is given; it has no vendors."""
-    return Run(attempt, ground, Vendors(ground.settings), Desk(ground).keep)
+    """Return what the room of an attempt is given; it asks no model."""
+    return Run(attempt, ground, Gateway(ground.settings), Desk(ground).keep)
 
 
 def tools(ground: Ground) -> Tools:
     """Return what a worker performs its jobs with."""
-    return Tools(ground=ground, desk=Desk(ground), vendors=Vendors(ground.settings), runs={})
+    return Tools(ground=ground, desk=Desk(ground), gateway=Gateway(ground.settings), runs={})
 
 
 async def age(ground: Ground) -> None:
@@ -81,3 +83,8 @@ async def age(ground: Ground) -> None:
         await session.execute(
             text("UPDATE jobs SET created_at = created_at - interval '1 hour', run_at = run_at - interval '1 hour'")
         )
+
+
+def asking(settings: Settings) -> Asking:
+    """Return an account on the free plan that asks for something."""
+    return Asking(settings=settings, plan="free")

@@ -7,10 +7,9 @@ from unittest.mock import patch
 from msgspec import Struct
 
 from infra.models import Account
-from infra.settings import Settings
 from workers import pools
 from workers.lifecycle import Submission
-from workers.request import Request
+from workers.request import Asking, Request
 
 FIRST, SECOND = "chat_tokens", "images"
 
@@ -27,11 +26,11 @@ class Pair(Request, tag="pair"):
 
     input: PairInput
 
-    def resolved(self, settings: Settings) -> "Pair":  # noqa: ARG002
+    def resolved(self, asking: Asking) -> "Pair":  # noqa: ARG002
         """Return it as it is."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return what is held."""
         return self.input.most
 

@@ -36,7 +36,7 @@ from workers.craft.child import (
     Spares,
 )
 from workers.perform import JobTimedOut
-from workers.request import Request
+from workers.request import Asking, Request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
@@ -540,11 +540,11 @@ class Spin(Request, tag="spin"):
 
     input: dict[str, str]
 
-    def resolved(self, settings: Settings) -> "Spin":  # noqa: ARG002
+    def resolved(self, asking: Asking) -> "Spin":  # noqa: ARG002
         """Return the request as it came."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return one document."""
         return {"documents": 1}
 

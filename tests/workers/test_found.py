@@ -387,9 +387,9 @@ async def test_a_stopped_room_is_stopped_once() -> None:
 
     attempt = Attempt(id=ids.new(), account_id=ids.new(), kind="chat", spec={}, attempt=1)
     ground: Any = SimpleNamespace(streams=None, settings=Settings())
-    vendors: Any = None
+    gateway: Any = None
     keep: Any = None
-    run = Run(attempt, ground, vendors, keep)
+    run = Run(attempt, ground, gateway, keep)
     working = asyncio.create_task(run.work(asyncio.create_task(room())))
     for _ in range(2):
         await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ from infra.settings import Settings
 from quotas import ledger
 from tests.support.books import assert_even, balance_of, grant
 from tests.support.chats import Client, chat, events, submit, until
-from tests.support.lives import age, asked, end, give_back, job_of, keep, run_of, submit_all, take
+from tests.support.lives import age, asked, asking, end, give_back, job_of, keep, run_of, submit_all, take
 from tests.support.statements import overheard
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import work_off, working
@@ -50,7 +50,7 @@ async def test_submissions_at_once_are_admitted_in_their_order_and_one_that_does
     ground: Ground, account: Account
 ) -> None:
     cheap = asked(account)
-    most = cheap.request.resolved(ground.settings).most(ground.settings)["chat_tokens"]
+    most = cheap.request.resolved(asking(ground.settings)).most(asking(ground.settings))["chat_tokens"]
     await grant(ground, 3 * most)
     dear = asked(account, "x" * 5000)
     answers = await submit_all(ground, [cheap, dear, *(asked(account) for _ in range(3))])
@@ -87,7 +87,7 @@ async def test_a_caller_who_leaves_has_a_job_all_the_same(ground: Ground, accoun
 
 
 async def test_a_unit_is_never_sold_twice_by_two_processes_at_once(ground: Ground, account: Account) -> None:
-    most = asked(account).request.resolved(ground.settings).most(ground.settings)["chat_tokens"]
+    most = asked(account).request.resolved(asking(ground.settings)).most(asking(ground.settings))["chat_tokens"]
     await grant(ground, 50 * most)
     desks = [Desk(ground) for _ in range(4)]
     answers = await asyncio.gather(

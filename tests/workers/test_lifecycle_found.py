@@ -201,7 +201,7 @@ async def test_an_end_on_its_way_is_waited_for(ground: Ground, client: Client, v
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0.3)
     assert not left, "the worker would close its database now, with the result on its way"
-    await with_tools.vendors.close()
+    await with_tools.gateway.close()
 
 
 async def test_of_two_checkpoints_at_once_the_later_one_counts(client: Client, ground: Ground) -> None:

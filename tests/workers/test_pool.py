@@ -89,7 +89,7 @@ async def test_a_refusal_is_final_at_once(
 async def test_a_vendor_that_is_not_there_is_retried_then_given_up(
     client: Client, settings: Settings, ground: Ground
 ) -> None:
-    away = msgspec.structs.replace(settings, openai_base_url="http://127.0.0.1:1/v1")
+    away = msgspec.structs.replace(settings, compatible_url="http://127.0.0.1:1/v1")
     async with working(away):
         job = await until(client, await submit(client))
     assert (job["error"]["code"], job["attempt"]) == ("provider_unavailable", 3)
@@ -112,7 +112,7 @@ async def test_retry_after_is_honoured(ground: Ground, client: Client, vendor: V
     job = await submit(client)
     used = tools(ground)
     wait_s = await perform(used, UUID(job["id"]))
-    await used.vendors.close()
+    await used.gateway.close()
     assert isinstance(wait_s, float)
     assert wait_s >= 7
     async with ground.database.begin() as session:

@@ -366,7 +366,7 @@ async def test_a_key_replays_after_the_models_changed_and_is_free_again_after_a_
     named = chat("hi", model="wire-1")
     first = await submit(client, named, **{"Idempotency-Key": "k"})
     request = msgspec.convert(named, kinds.SPECS["chat"])
-    other = msgspec.structs.replace(ground, settings=msgspec.structs.replace(settings, openai_model="wire-2"))
+    other = msgspec.structs.replace(ground, settings=msgspec.structs.replace(settings, compatible_models="wire-2"))
     again = await Desk(other).submit(Submission(account=account, request=request, idempotency_key="k"))
     assert (str(again.job.id), again.known) == (first["id"], "replayed")
     async with ground.database.begin() as session:

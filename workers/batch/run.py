@@ -10,7 +10,7 @@ from uuid import UUID
 from infra import backoff
 from infra import redis as road
 from infra.database import DatabaseUnavailable
-from infra.models import Batch
+from infra.models import Account, Batch
 from infra.settings import Settings
 from quotas.ledger import QuotaExceeded
 from workers import events
@@ -19,6 +19,7 @@ from workers.batches import copying, holding, inputs, reading, telling, verdicts
 from workers.batches.lines import Reader
 from workers.batches.refusals import BatchRefused
 from workers.context import LostLease, Made, Run
+from workers.request import Asking
 
 _TELL_EVERY_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 2.0
@@ -82,7 +83,7 @@ async def _validate(batch: Batch, run: Run) -> None:
 async def _read(batch: Batch, fd: int, run: Run) -> None:
     """Keep the lines of the input; while one chunk is written, the next one is decoded."""
     settings, progress = run.settings, _Progress(run, batch.size_bytes)
-    reader = Reader(run.specs, settings)
+    reader = Reader(run.specs, Asking(settings=settings, plan=await _held(partial(_plan, run, batch))))
     lines = reading.Input(fd, reader, batch, line_bytes=settings.body_limit_bytes, most_lines=settings.batch_lines)
     coming = asyncio.create_task(lines.chunk())
     try:
@@ -93,6 +94,11 @@ async def _read(batch: Batch, fd: int, run: Run) -> None:
     finally:
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _plan(run: Run, batch: Batch) -> str:
+    async with run.ground.database.begin() as session:
+        return (await session.get_one(Account, batch.account_id)).plan
 
 
 async def _copy(batch: Batch, run: Run) -> None:

@@ -26,7 +26,6 @@ from infra.decoding import (
 )
 from infra.errors import PulseError
 from infra.models import Document
-from infra.settings import Settings
 from workers import lifecycle
 from workers.batches.refusals import (
     ControlCharacters,
@@ -38,7 +37,7 @@ from workers.batches.refusals import (
     LineTooLong,
 )
 from workers.chat import anthropic, openai
-from workers.request import Request
+from workers.request import Asking, Request
 
 type Form = Literal["own", "openai", "anthropic"]
 
@@ -125,12 +124,12 @@ _string: Final = msgspec.json.Decoder(str).decode
 
 
 class Reader:
-    """Reads lines as requests of the kinds in `specs`, resolved and costed by `settings`."""
+    """Reads lines as requests of the kinds in `specs`, resolved and costed for who asks."""
 
-    def __init__(self, specs: Mapping[str, type[Request]], settings: Settings) -> None:
+    def __init__(self, specs: Mapping[str, type[Request]], asking: Asking) -> None:
         """Prepare to read any number of lines."""
-        self._settings = settings
-        self._most_bytes = settings.body_limit_bytes
+        self._asking = asking
+        self._most_bytes = asking.settings.body_limit_bytes
         self._requests = Kinds(specs)
         self._lines = Kinds({kind: _with_custom_id(kind, spec) for kind, spec in specs.items()})
 
@@ -178,11 +177,11 @@ class Reader:
         return self._resolved(self._requests.decode(body))
 
     def _resolved(self, request: Request) -> Request:
-        request.check(self._settings)
-        return request.resolved(self._settings)
+        request.check(self._asking.settings)
+        return request.resolved(self._asking)
 
     def _line(self, number: int, custom_id: str, form: Form, request: Request) -> Line:
-        units = {meter: amount for meter, amount in request.most(self._settings).items() if amount > 0}
+        units = {meter: amount for meter, amount in request.most(self._asking).items() if amount > 0}
         return Line(
             line=number,
             custom_id=custom_id,

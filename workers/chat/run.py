@@ -2,7 +2,8 @@
 
 from infra.settings import Settings
 from providers import catalog
-from providers.types import ChatCall, Finish, TextDelta, Turn
+from providers.gateway import Turned
+from providers.types import ChatCall, Counted, Finish, Text, TextDelta, Turn
 from workers import events
 from workers.chat.spec import Chat
 from workers.context import Made, Run
@@ -26,25 +27,30 @@ async def make(request: Chat, run: Run) -> Made:
     text, finish = "", None
     call = ChatCall(
         model=model.id,
-        turns=[Turn(message.role, message.content) for message in asked.messages],
+        turns=[Turn(message.role, [Text(message.content)]) for message in asked.messages],
         output_tokens=asked.max_output_tokens or model.output_tokens,
         temperature=asked.temperature,
     )
-    async for chunk in run.vendors.chat(model.vendor).stream(call):
-        match chunk:
-            case TextDelta(piece):
+    async for said in run.gateway.stream([model], call):
+        match said:
+            case TextDelta(text=piece):
                 text += piece
                 await run.say(events.Delta(text=piece))
                 run.record(_made(model, text, _estimate(model, likely_input, text, "canceled")))
+            case Turned():
+                text = ""
+                await run.say(events.Restarted(attempt=run.job.attempt))
             case Finish():
-                finish = chunk
+                finish = said
+            case _:
+                pass
     assert finish is not None, "a vendor's stream ends with Finish or raises"
     usage = _estimate(model, likely_input, text, finish.reason)
-    if finish.input_tokens is not None and finish.output_tokens is not None:
+    if finish.counted is not None:
         usage = events.Usage(
             model=model.id,
-            input_tokens=finish.input_tokens,
-            output_tokens=finish.output_tokens,
+            input_tokens=finish.counted.input_tokens,
+            output_tokens=finish.counted.output_tokens,
             finish_reason=finish.reason,
         )
     await run.say(usage)
@@ -62,6 +68,7 @@ def _estimate(model: catalog.Model, input_tokens: int, text: str, reason: str) -
 
 
 def _made(model: catalog.Model, text: str, usage: events.Usage) -> Made:
+    counted = Counted(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
     return Made(
         result={
             "text": text,
@@ -73,5 +80,5 @@ def _made(model: catalog.Model, text: str, usage: events.Usage) -> Made:
                 "estimated": usage.estimated,
             },
         },
-        used={"chat_tokens": model.units(usage.input_tokens, usage.output_tokens)},
+        used={"chat_tokens": model.units(counted)},
     )

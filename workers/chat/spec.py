@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from infra.settings import Settings
 from providers import catalog
-from workers.request import Request
+from providers.types import Counted
+from workers.request import Asking, Request
 
 # What chat templates add: marks around each message, and the system prompt of a model that has one of its own
 # (SmolLM2's is about 30 tokens). Both are above what any template in use adds.
@@ -40,20 +40,24 @@ class Chat(Request, tag="chat"):
 
     input: ChatInput
 
-    def resolved(self, settings: Settings) -> "Chat":
+    def resolved(self, asking: Asking) -> "Chat":
         """Return the request with its model and output cap decided; raises `UnknownModel`."""
-        model = catalog.resolve(settings, self.input.model, field="input.model")
+        model = catalog.resolve(asking.settings, self.input.model, field="input.model")
         wanted = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
         decided = msgspec.structs.replace(
             self.input, model=model.id, max_output_tokens=min(wanted, model.output_tokens)
         )
         return msgspec.structs.replace(self, input=decided)
 
-    def most(self, settings: Settings) -> dict[str, int]:
+    def most(self, asking: Asking) -> dict[str, int]:
         """Return the bound on the input's tokens and the output cap, weighed for the model."""
-        model = catalog.resolve(settings, self.input.model, field="input.model")
+        model = catalog.resolve(asking.settings, self.input.model, field="input.model")
         tokens = _PROMPT_TOKENS + sum(
             catalog.most_tokens(message.content) + _MESSAGE_TOKENS for message in self.input.messages
         )
         output_cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
-        return {"chat_tokens": model.units(min(tokens, model.context_tokens), output_cap)}
+        return {
+            "chat_tokens": model.units(
+                Counted(input_tokens=min(tokens, model.context_tokens), output_tokens=output_cap)
+            )
+        }

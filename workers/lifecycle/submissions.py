@@ -17,7 +17,7 @@ from infra.queue import Lane
 from quotas import ledger
 from workers import pools
 from workers.lifecycle import names
-from workers.request import Request
+from workers.request import Asking, Request
 
 #: How a job was there before: submitted under the same Idempotency-Key, alive under the same unique key, or made as
 #: another go at the same failed job.
@@ -114,8 +114,9 @@ def prepare(ground: Ground, asked: Submission) -> Ready:
     request, most, refusal = asked.request, dict[str, int](), None
     try:
         request.check(ground.settings)
-        request = request.resolved(ground.settings)
-        most = request.most(ground.settings)
+        asking = Asking(settings=ground.settings, plan=asked.account.plan)
+        request = request.resolved(asking)
+        most = request.most(asking)
     except PulseError as error:
         refusal = error
     job = _job(asked, request)

@@ -4,8 +4,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from infra.settings import Settings
-from workers.request import Request
+from workers.request import Asking, Request
 
 
 class ScanInput(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -19,10 +18,10 @@ class Scan(Request, tag="scan"):
 
     input: ScanInput
 
-    def resolved(self, settings: Settings) -> "Scan":  # noqa: ARG002 (nothing is left to choose)
+    def resolved(self, asking: Asking) -> "Scan":  # noqa: ARG002 (nothing is left to choose)
         """Return the request as it came."""
         return self
 
-    def most(self, settings: Settings) -> dict[str, int]:  # noqa: ARG002
+    def most(self, asking: Asking) -> dict[str, int]:  # noqa: ARG002
         """Return nothing."""
         return {}

@@ -6,7 +6,7 @@ import httpx2
 
 from infra import ground, queue
 from infra.settings import Settings
-from providers import gguf
+from providers import deployments, gguf
 from scripts.pulse import place
 from scripts.pulse.doctor.finding import Finding, attempt, failed, ok
 from scripts.pulse.place import Place
@@ -74,7 +74,8 @@ async def _webhooks(settings: Settings) -> Finding:
 
 async def _model(settings: Settings) -> list[Finding]:
     if settings.cloud:
-        return [ok("model", f"{settings.openai_model} at {settings.openai_base_url or 'OpenAI'}")]
+        doors = deployments.of(settings)
+        return [ok("models", ", ".join(f"{vendor} ({len(keys)})" for vendor, keys in doors.items()))]
     return [
         await attempt("model file", _file(settings), "install the locked requirements again: make run"),
         await attempt("model server", _server(settings), _START),

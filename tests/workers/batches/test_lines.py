@@ -9,12 +9,13 @@ import pytest
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
+from tests.support.lives import asking
 from tests.support.readings import line
 from workers import kinds, lifecycle
 from workers.batches.lines import Line, Reader, Refusal
 from workers.lifecycle import Submission
 
-SETTINGS = Settings(openai_base_url="http://127.0.0.1:1/v1", openai_model="wire-1", body_limit_bytes=2048)
+SETTINGS = Settings(compatible_url="http://127.0.0.1:1/v1", compatible_models="wire-1", body_limit_bytes=2048)
 ASKED: dict[str, Any] = {
     "messages": [{"role": "user", "content": "صف القمر"}],
     "max_output_tokens": 16,
@@ -35,7 +36,7 @@ ANTHROPIC: dict[str, Any] = {"custom_id": "طلب ١", "params": BODY}
 def read(asked: Any, *, settings: Settings = SETTINGS, is_open: bool = False) -> Line | Refusal:
     """Read a line, JSON or bytes, as the seventh."""
     raw = asked if isinstance(asked, bytes) else json.dumps(asked, ensure_ascii=False).encode()
-    return Reader(kinds.SPECS, settings).read(7, raw, is_open=is_open)
+    return Reader(kinds.SPECS, asking(settings)).read(7, raw, is_open=is_open)
 
 
 def refusal(asked: Any, **facts: Any) -> tuple[str | None, str, str]:
@@ -73,7 +74,7 @@ async def test_what_is_kept_of_a_line_is_what_a_job_keeps_of_the_same_request(gr
     asked = {"kind": "chat", "input": ASKED, "metadata": {"لون": "أزرق"}, "timeout": 60}
     request = msgspec.convert(asked, kinds.SPECS["chat"])
     ready = lifecycle.prepare(ground, Submission(account=account, request=request))
-    found = Reader(kinds.SPECS, ground.settings).read(1, json.dumps({"custom_id": "a"} | asked).encode())
+    found = Reader(kinds.SPECS, asking(ground.settings)).read(1, json.dumps({"custom_id": "a"} | asked).encode())
     assert isinstance(found, Line)
     assert msgspec.json.decode(found.spec) == ready.job.spec
     assert kinds.read(found.kind, msgspec.json.decode(found.spec)) == kinds.read("chat", ready.job.spec)

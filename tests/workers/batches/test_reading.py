@@ -22,7 +22,7 @@ from quotas import accounts
 from tests.support import readings
 from tests.support.books import assert_even
 from tests.support.chats import Client
-from tests.support.lives import job_of, run_of, tools
+from tests.support.lives import asking, job_of, run_of, tools
 from tests.support.readings import jsonl, line, reasons
 from tests.support.uploads import kept
 from tests.support.work import working
@@ -336,7 +336,7 @@ async def test_whoever_comes_back_from_the_dead_changes_nothing(
 async def test_a_chunk_is_kept_once_and_only_where_the_last_one_ended(ground: Ground, account: Account) -> None:
     data = jsonl(line("a"), b"x", line("a"))
     batch_id = await readings.hand_over(ground, account, data)
-    reader = Reader(SPECS, ground.settings)
+    reader = Reader(SPECS, asking(ground.settings))
     read = [reader.read(n, raw) for n, raw in enumerate(data.splitlines(), 1)]
     lines = [it for it in read if isinstance(it, Line)]
     refused = [it for it in read if isinstance(it, Refusal)]

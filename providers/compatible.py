@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions, as OpenAI and every compatible server speak it (Ollama, vLLM, llama.cpp, our local one).
+"""Chat Completions as every OpenAI-compatible server speaks it (Ollama, vLLM, llama.cpp, our local one).
 
 The SDK ends silently when a stream is cut off cleanly, and raises whatever its transport or its JSON decoder raises
 when it is cut off otherwise (measured with openai 3.54), so this file decides what is an end and what is a failure.
@@ -10,32 +10,32 @@ from typing import Literal
 
 import httpx2
 import openai
+from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from infra.settings import Settings
 from providers import types
+from providers.deployments import Deployment
 
 # A model may think long before its first token; a server that says nothing at all for a minute is given up.
 _TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
-_REASONS: dict[str, Literal["stop", "length", "filtered"]] = {
+_REASONS: dict[str, Literal["stop", "length", "filtered", "tools"]] = {
     "stop": "stop",
     "length": "length",
+    "tool_calls": "tools",
     "content_filter": "filtered",
 }
 
 
-def connect(settings: Settings) -> "OpenAIChat":
-    """Return the configured OpenAI-compatible server, or the local model's server where none is configured."""
-    if settings.cloud:
-        return OpenAIChat(settings.openai_base_url or None, settings.openai_api_key or "none")
-    return OpenAIChat(f"http://127.0.0.1:{settings.local_port}/v1", "none")
+def connect(deployment: Deployment) -> "CompatibleChat":
+    """Return the models behind a deployment."""
+    return CompatibleChat(deployment.base_url, deployment.key or "none")
 
 
-class OpenAIChat:
+class CompatibleChat:
     """Chat models behind one base URL."""
 
-    def __init__(self, base_url: str | None, api_key: str) -> None:
-        """Use OpenAI itself for a `base_url` of None."""
+    def __init__(self, base_url: str, api_key: str) -> None:
+        """Talk to the server at `base_url`."""
         # No retries here: the job's own retries have the backoff, the limit and the fencing.
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=_TIMEOUT, max_retries=0)
 
@@ -44,17 +44,16 @@ class OpenAIChat:
         await self._client.close()
 
     async def stream(self, call: types.ChatCall) -> AsyncIterator[types.Chunk]:
-        """Yield deltas and one `Finish`; raises `ProviderError`."""
-        reason = None
-        input_tokens = output_tokens = None
+        """Yield the answer; raises `ProviderError`."""
+        reason, counted = None, None
         text = _Text()
         try:
             async with await self._start(call) as chunks:
+                yield types.Opened()
                 async for chunk in chunks:
                     # Usage may ride on any chunk, also on one that has choices (seen with several servers).
                     if chunk.usage is not None:
-                        input_tokens = _count(chunk.usage.prompt_tokens)
-                        output_tokens = _count(chunk.usage.completion_tokens)
+                        counted = _counted(chunk.usage)
                     for choice in chunk.choices:
                         if piece := text.take(choice.delta.content or ""):
                             yield types.TextDelta(piece)
@@ -67,23 +66,30 @@ class OpenAIChat:
             raise types.AnswerTruncated
         if piece := text.rest():
             yield types.TextDelta(piece)
-        yield types.Finish(reason=_REASONS.get(reason, "stop"), input_tokens=input_tokens, output_tokens=output_tokens)
+        yield types.Finish(reason=_REASONS.get(reason, "stop"), counted=counted)
+
+    async def resume(
+        self,
+        call: types.ChatCall,  # noqa: ARG002
+        token: types.Token,  # noqa: ARG002
+        after: str | int | None,  # noqa: ARG002
+    ) -> AsyncIterator[types.Chunk]:
+        """Raise `AnswerLost`: these servers keep no answer."""
+        raise types.AnswerLost
+        yield types.Opened()  # what makes it a generator
+
+    async def abandon(self, token: types.Token) -> None:
+        """Do nothing: an answer to which nobody listens is not made."""
 
     async def _start(self, call: types.ChatCall) -> openai.AsyncStream[ChatCompletionChunk]:
         return await self._client.chat.completions.create(
             model=call.model,
             messages=[_message(turn) for turn in call.turns],
-            # OpenAI's newer models know only the newer name, some compatible servers only the older one.
-            max_completion_tokens=call.output_tokens if self._is_openai else openai.omit,
-            max_tokens=openai.omit if self._is_openai else call.output_tokens,
+            max_tokens=call.output_tokens,  # the older name: some of these servers know only that one
             temperature=openai.omit if call.temperature is None else call.temperature,
             stream=True,
             stream_options={"include_usage": True},
         )
-
-    @property
-    def _is_openai(self) -> bool:
-        return self._client.base_url.host == "api.openai.com"
 
 
 class _Text:
@@ -112,19 +118,25 @@ def _kept(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
+def _counted(usage: CompletionUsage) -> types.Counted | None:
+    """Return counts that can be charged; the SDK does not check what a compatible server sends."""
+    given, made = _count(usage.prompt_tokens), _count(usage.completion_tokens)
+    return None if given is None or made is None else types.Counted(input_tokens=given, output_tokens=made)
+
+
 def _count(tokens: object) -> int | None:
-    """Return a count that can be charged; the SDK does not check what a compatible server sends."""
     return tokens if isinstance(tokens, int) and 0 <= tokens < 2**31 else None
 
 
 def _message(turn: types.Turn) -> ChatCompletionMessageParam:
+    content = "".join(part.text for part in turn.parts if isinstance(part, types.Text))
     match turn.role:
         case "system":
-            return {"role": "system", "content": turn.content}
+            return {"role": "system", "content": content}
         case "user":
-            return {"role": "user", "content": turn.content}
+            return {"role": "user", "content": content}
         case "assistant":
-            return {"role": "assistant", "content": turn.content}
+            return {"role": "assistant", "content": content}
 
 
 def _fact(error: openai.APIError) -> types.ProviderError:

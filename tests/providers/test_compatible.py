@@ -5,40 +5,43 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from infra.settings import Settings
-from providers import catalog, openai, types
+from providers import catalog, compatible, deployments, types
 from tests.support.vendor import Answer, Vendor
 
-CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", "hi")], output_tokens=5)
+CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", [types.Text("hi")])], output_tokens=5)
+COUNTED = types.Counted(input_tokens=11, output_tokens=7)
 
 
 @pytest.fixture
-async def models(vendor: Vendor) -> AsyncGenerator[openai.OpenAIChat]:
+async def models(vendor: Vendor) -> AsyncGenerator[compatible.CompatibleChat]:
     """The adapter, talking to `vendor`."""
-    connected = openai.connect(Settings(openai_base_url=vendor.url))
+    connected = compatible.connect(deployments.of(Settings(compatible_url=vendor.url))["compatible"][0])
     yield connected
     await connected.close()
 
 
 @pytest.mark.parametrize(("told", "reason"), [("stop", "stop"), ("length", "length"), ("content_filter", "filtered")])
 async def test_deltas_come_first_and_the_finish_last(
-    models: openai.OpenAIChat, vendor: Vendor, told: str, reason: str
+    models: compatible.CompatibleChat, vendor: Vendor, told: str, reason: str
 ) -> None:
     vendor.script = [Answer(deltas=["سلام", " ", "عليكم"], finish_reason=told)]
     chunks = [chunk async for chunk in models.stream(CALL)]
-    assert chunks[:-1] == [types.TextDelta("سلام"), types.TextDelta(" "), types.TextDelta("عليكم")]
-    assert chunks[-1] == types.Finish(reason=reason, input_tokens=11, output_tokens=7)  # type: ignore[arg-type]
+    assert chunks[:-1] == [types.Opened(), types.TextDelta("سلام"), types.TextDelta(" "), types.TextDelta("عليكم")]
+    assert chunks[-1] == types.Finish(reason=reason, counted=COUNTED)  # type: ignore[arg-type]
 
 
-async def test_usage_that_rides_on_a_chunk_with_choices_is_read(models: openai.OpenAIChat, vendor: Vendor) -> None:
+async def test_usage_that_rides_on_a_chunk_with_choices_is_read(
+    models: compatible.CompatibleChat, vendor: Vendor
+) -> None:
     vendor.script = [Answer(end="usage on the last choice")]
     *_, finish = [chunk async for chunk in models.stream(CALL)]
-    assert finish == types.Finish(reason="stop", input_tokens=11, output_tokens=7)
+    assert finish == types.Finish(reason="stop", counted=COUNTED)
 
 
-async def test_usage_that_was_not_told_is_unknown_not_zero(models: openai.OpenAIChat, vendor: Vendor) -> None:
+async def test_usage_that_was_not_told_is_unknown_not_zero(models: compatible.CompatibleChat, vendor: Vendor) -> None:
     vendor.script = [Answer(end="no usage")]
     *_, finish = [chunk async for chunk in models.stream(CALL)]
-    assert finish == types.Finish(reason="stop", input_tokens=None, output_tokens=None)
+    assert finish == types.Finish(reason="stop", counted=None)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ async def test_usage_that_was_not_told_is_unknown_not_zero(models: openai.OpenAI
     ids=lambda value: f"{value.status} {value.end}" if isinstance(value, Answer) else None,
 )
 async def test_every_fault_is_a_fact_of_ours_after_one_request(
-    models: openai.OpenAIChat, vendor: Vendor, answer: Answer, fact: type[types.ProviderError], retryable: bool
+    models: compatible.CompatibleChat, vendor: Vendor, answer: Answer, fact: type[types.ProviderError], retryable: bool
 ) -> None:
     vendor.script = [answer]
     with pytest.raises(fact) as told:
@@ -67,19 +70,19 @@ async def test_every_fault_is_a_fact_of_ours_after_one_request(
     assert len(vendor.requests) == 1, "the job's own retries are the only ones"
 
 
-async def test_the_wish_of_retry_after_is_kept(models: openai.OpenAIChat, vendor: Vendor) -> None:
+async def test_the_wish_of_retry_after_is_kept(models: compatible.CompatibleChat, vendor: Vendor) -> None:
     vendor.script = [Answer(status=429, headers={"retry-after": "3.5"})]
     with pytest.raises(types.ProviderRateLimited) as told:
         _ = [chunk async for chunk in models.stream(CALL)]
     assert told.value.retry_after_s == 3.5
 
 
-async def test_what_is_asked_reaches_the_vendor(models: openai.OpenAIChat, vendor: Vendor) -> None:
-    turns = [types.Turn("system", "s"), types.Turn("user", "u"), types.Turn("assistant", "a")]
+async def test_what_is_asked_reaches_the_vendor(models: compatible.CompatibleChat, vendor: Vendor) -> None:
+    turns = [types.Turn(role, [types.Text(role)]) for role in ("system", "user", "assistant")]
     call = types.ChatCall(model="wire-1", turns=turns, output_tokens=5, temperature=0.5)
     _ = [chunk async for chunk in models.stream(call)]
     (request,) = vendor.requests
-    assert [message["content"] for message in request["messages"]] == ["s", "u", "a"]
+    assert [message["content"] for message in request["messages"]] == ["system", "user", "assistant"]
     assert (request["max_tokens"], request["temperature"], request["stream"]) == (5, 0.5, True)
     assert request["stream_options"] == {"include_usage": True}
 
@@ -87,7 +90,7 @@ async def test_what_is_asked_reaches_the_vendor(models: openai.OpenAIChat, vendo
 def test_the_local_model_is_offered_only_where_no_other_is_set() -> None:
     assert list(catalog.offered(Settings())) == [catalog.LOCAL]
     assert list(catalog.offered(Settings(openai_api_key="k"))) == ["gpt-6-luna"]
-    assert list(catalog.offered(Settings(openai_base_url="http://x", openai_model="qwen"))) == ["qwen"]
+    assert list(catalog.offered(Settings(compatible_url="http://x", compatible_models="qwen"))) == ["qwen"]
 
 
 @pytest.mark.parametrize("text", ["hello", "السَّلامُ عليكُم", "def f(x): return x", "👩🏽\u200d💻"])

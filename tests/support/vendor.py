@@ -25,8 +25,9 @@ class Answer(Struct, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict[str, str])
     #: Seconds between two deltas.
     pause_s: float = 0
-    #: Waited for after the first delta, so that a test can act in the middle of an answer.
+    #: Waited for after `hold_after` deltas, so that a test can act in the middle of an answer.
     hold: asyncio.Event | None = None
+    hold_after: int = 1
 
 
 class Vendor:
@@ -104,13 +105,14 @@ class Vendor:
 
     async def _stream(self, answer: Answer, send: Callable[[bytes], None], writer: asyncio.StreamWriter) -> None:
         for index, delta in enumerate(answer.deltas):
+            if answer.hold is not None and index == answer.hold_after:
+                await answer.hold.wait()
             send(_chunk({"content": delta}))
             await writer.drain()
             await asyncio.sleep(answer.pause_s)
-            if index == 0:
-                self.speaking.set()
-                if answer.hold is not None:
-                    await answer.hold.wait()
+            self.speaking.set()
+        if answer.hold is not None and len(answer.deltas) <= answer.hold_after:
+            await answer.hold.wait()
         if answer.end == "drop":
             writer.transport.abort()
             return

@@ -133,6 +133,10 @@ class TextDelta(Struct, frozen=True):
     at: str | int | None = None
 
 
+class Alive(Struct, frozen=True):
+    """The vendor goes on with what comes whole later (a thought, a tool's arguments); for the gateway's clock alone."""
+
+
 class Counted(Struct, frozen=True, kw_only=True):
     """The vendor's count of tokens. `input_tokens` are all of the input: cached ones are a part of it.
 
@@ -155,7 +159,14 @@ class Finish(Struct, frozen=True, kw_only=True):
     counted: Counted | None
 
 
-Chunk = Opened | Resumable | TextDelta | Thought | ToolCall | Finish
+Chunk = Opened | Resumable | TextDelta | Thought | ToolCall | Alive | Finish
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What a vendor's moderation says of a text; `categories` are the vendor's names of what it found, sorted."""
+
+    flagged: bool
+    categories: tuple[str, ...] = ()
 
 
 class ChatModels(Protocol):

@@ -87,6 +87,63 @@ async def test_what_is_asked_reaches_the_vendor(models: compatible.CompatibleCha
     assert request["stream_options"] == {"include_usage": True}
 
 
+async def test_every_word_of_ours_has_its_own_in_the_request(models: compatible.CompatibleChat, vendor: Vendor) -> None:
+    picture = types.Picture(media_type="image/png", data=b"p")
+    notes = types.Paper(name="a.txt", media_type="text/plain", data=b"line")
+    pdf = types.Paper(name="a.pdf", media_type="application/pdf", data=b"%PDF")
+    schema = {"type": "object"}
+    turns = [
+        types.Turn("user", [types.Text("see"), notes]),
+        types.Turn("user", [picture, pdf, types.Text("and?")]),
+        types.Turn(
+            "assistant",
+            [types.Thought(vendor="openai", data="{}"), types.ToolCall(id="c", name="look", arguments="{}")],
+        ),
+        types.Turn("user", [types.ToolResult(id="c", content="lost", is_error=True), types.Text("So?")]),
+    ]
+    call = types.ChatCall(
+        model="wire-1",
+        turns=turns,
+        output_tokens=5,
+        effort="low",
+        tools=[types.Tool(name="look", description="Looks.", schema=schema)],
+        tool_choice="look",
+        form=types.Form(name="shape", schema=schema),
+    )
+    _ = [chunk async for chunk in models.stream(call)]
+    (request,) = vendor.requests
+    assert request["messages"] == [
+        {"role": "user", "content": 'see<file name="a.txt">\nline\n</file>\n'},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,cA=="}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}},
+                {"type": "text", "text": "and?"},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "Error: lost"},
+        {"role": "user", "content": "So?"},
+    ]
+    function = {"name": "look", "description": "Looks.", "parameters": schema}
+    assert request["tools"] == [{"type": "function", "function": function}]
+    assert request["tool_choice"] == {"type": "function", "function": {"name": "look"}}
+    assert request["reasoning_effort"] == "low"
+    shape = {"name": "shape", "schema": schema, "strict": True}
+    assert request["response_format"] == {"type": "json_schema", "json_schema": shape}
+
+
+async def test_these_servers_keep_no_answer(models: compatible.CompatibleChat) -> None:
+    with pytest.raises(types.AnswerLost):
+        _ = [chunk async for chunk in models.resume(CALL, {"id": "x"}, None)]
+    await models.abandon({"id": "x"})
+
+
 def test_the_local_model_is_offered_only_where_no_other_is_set() -> None:
     assert list(catalog.offered(Settings())) == [catalog.LOCAL]
     assert list(catalog.offered(Settings(openai_api_key="k"))) == ["gpt-6-luna"]

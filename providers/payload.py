@@ -1,0 +1,28 @@
+"""Reads what a vendor sent, of which its SDK checks nothing: what is missing or of another kind is passed by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+
+def text(value: Any, *path: str) -> str:
+    """Return the text at `path`; empty where there is none."""
+    found = _at(value, path)
+    return found if isinstance(found, str) else ""
+
+
+def number(value: Any, *path: str) -> int | None:
+    """Return the count at `path`; None where there is none that can be one."""
+    found = _at(value, path)
+    return found if isinstance(found, int) and 0 <= found < 2**31 else None
+
+
+def items(value: Any, *path: str) -> Sequence[object]:
+    """Return the list at `path`; empty where there is none."""
+    found = _at(value, path)
+    return cast("list[object]", found) if isinstance(found, list) else ()
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        value = cast("Any", value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value

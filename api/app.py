@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api import batches, docs, events, files, given, health, jobs, problems, storage, webhooks
+from api import batches, chat, docs, events, files, given, health, jobs, problems, storage, webhooks
 from api.answers import Answer
 from api.direct import Direct
 from api.edge import Edge
@@ -20,6 +20,7 @@ from infra.errors import PulseError
 from infra.hub import Hub
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
+from providers import catalog, tokens
 from quotas.credentials import Credentials
 from quotas.limits import Limits, OpenStreams
 from workers import events as says
@@ -66,6 +67,8 @@ def create_app(configured: Settings) -> Studio:
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
+        # Loaded when it is first needed, its half second would stand still for everybody.
+        await asyncio.to_thread(tokens.prepare, catalog.offered(configured).values())
         running = [asyncio.create_task(each.run()) for each in (hub, credentials, streams, watch)]
         try:
             yield
@@ -78,7 +81,7 @@ def create_app(configured: Settings) -> Studio:
             await ground.leave(laid)
 
     routes = [index, health.router(), jobs.router(), events.router(), files.router(), batches.router()]
-    routes += [webhooks.router(), docs.assets()]
+    routes += [chat.router(), webhooks.router(), docs.assets()]
     if isinstance(laid.storage, LocalStorage):
         routes.append(storage.router())
     app = Studio(

@@ -212,6 +212,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compatible_models: Annotated[
         str, _text("Models that the OpenAI-compatible server offers, separated by commas.")
     ] = "default"
+    models_file: Annotated[
+        str, _text("Your own file of models and prices in place of `providers/models.toml`; empty: that one.")
+    ] = ""
     local_port: Annotated[int, Meta(ge=1, le=65535, description="Port of the local model's server.")] = 8091
     local_gguf: Annotated[
         str, _text("GGUF file that the local model's server loads; empty: the SmolLM2 of the wheel.")

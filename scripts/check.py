@@ -25,6 +25,7 @@ _STEPS = {
     "lint": ["ruff", "check"],
     "types": ["pyright"],
     "import contracts": ["lint-imports", "--no-logo"],
+    "models": ["python", "-m", "providers.lifecycle"],
 }
 _PYTEST = (sys.executable, "-m", "pytest")
 _BESIDE = (

@@ -20,7 +20,7 @@ from infra import settings as config
 from infra.errors import PulseError
 from infra.settings import ROOT, Settings
 from infra.storage import ObjectNotFound, StorageUnavailable
-from providers.catalog import UnknownModel
+from providers.catalog import ModelRetired, UnknownModel
 from providers.types import ProviderError
 from scripts.pulse.__main__ import build
 from tests.support.chats import Client, events, submit, until
@@ -138,7 +138,13 @@ def test_the_reasons_to_fail_are_those_of_the_code_and_so_is_which_are_tried_aga
     ours = [error for error in ours if error not in of_others]
     vendors = ProviderError.__subclasses__()
     # What has a status of its own is an answer of the API; of those, a room raises only these last ones.
-    reasons = [*(error for error in ours if error.status == 500), *vendors, UnknownModel, StorageUnavailable]
+    reasons = [
+        *(error for error in ours if error.status == 500),
+        *vendors,
+        UnknownModel,
+        ModelRetired,
+        StorageUnavailable,
+    ]
     told = {bare(row[0]): row[1] == "yes" for row in rows(API, "failures")}
     assert told == {error.code: error.retryable for error in reasons}
 

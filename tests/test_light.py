@@ -7,6 +7,7 @@ from infra.settings import ROOT
 
 HEAVY = (
     "openai",
+    "bpe_openai",
     "xllamacpp",
     "anthropic",
     "google.genai",

@@ -24,6 +24,7 @@ Examples:
 #: command -> what it does, in one line; it stands as `command` in `scripts/pulse/commands/<name>.py`.
 _COMMANDS = {
     "chat": "Ask a chat model and watch the answer come.",
+    "models": "List the chat models, and what their tokens weigh.",
     "jobs": "List, show, follow, cancel and retry jobs.",
     "batch": "Hand over a file of requests, and get what became of each.",
     "events": "Watch what becomes of all jobs, as it happens.",

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from infra.settings import Settings
-from providers import catalog, compatible, deployments, types
+from providers import compatible, deployments, types
 from tests.support.vendor import Answer, Vendor
 
 CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", [types.Text("hi")])], output_tokens=5)
@@ -142,14 +142,3 @@ async def test_these_servers_keep_no_answer(models: compatible.CompatibleChat) -
     with pytest.raises(types.AnswerLost):
         _ = [chunk async for chunk in models.resume(CALL, {"id": "x"}, None)]
     await models.abandon({"id": "x"})
-
-
-def test_the_local_model_is_offered_only_where_no_other_is_set() -> None:
-    assert list(catalog.offered(Settings())) == [catalog.LOCAL]
-    assert list(catalog.offered(Settings(openai_api_key="k"))) == ["gpt-6-luna"]
-    assert list(catalog.offered(Settings(compatible_url="http://x", compatible_models="qwen"))) == ["qwen"]
-
-
-@pytest.mark.parametrize("text", ["hello", "السَّلامُ عليكُم", "def f(x): return x", "👩🏽\u200d💻"])
-def test_the_bound_of_a_texts_tokens_is_above_any_estimate(text: str) -> None:
-    assert catalog.most_tokens(text) >= catalog.likely_tokens(text) > 0

@@ -8,9 +8,10 @@ import pytest
 
 from tests.scripts.conftest import Pulse
 
-COMMANDS = ["chat", "jobs", "batch", "events", "files", "webhooks", "pools", "dead", "doctor", "account"]
+COMMANDS = ["chat", "models", "jobs", "batch", "events", "files", "webhooks", "pools", "dead", "doctor", "account"]
 ALL = [
     "chat",
+    "models",
     "jobs",
     "jobs list",
     "jobs show",
@@ -79,8 +80,8 @@ def test_every_subcommand_is_in_the_help_of_its_group(pulse: Pulse) -> None:
         assert all(f"│ {name.split()[1]} " in shown for name in ALL if name.startswith(f"{group} "))
 
 
-@pytest.mark.parametrize("command", [name for name in ALL if name.split()[0] in {"batch", "webhooks"}])
-def test_help_of_batches_and_webhooks_is_all_there_in_arabic(pulse: Pulse, command: str) -> None:
+@pytest.mark.parametrize("command", [name for name in ALL if name.split()[0] in {"models", "batch", "webhooks"}])
+def test_help_of_models_batches_and_webhooks_is_all_there_in_arabic(pulse: Pulse, command: str) -> None:
     shown = pulse(*command.split(), "--help", LANG="ar_EG.UTF-8", COLUMNS="120").stdout
     assert f"pulse {command}" in shown.split("مثال" if "مثال" in shown else "أمثلة")[1]
     told = [line for line in shown.splitlines() if line.startswith("│") and line[2] != " "]
@@ -94,6 +95,7 @@ def test_help_of_batches_and_webhooks_is_all_there_in_arabic(pulse: Pulse, comma
     [
         (["--help"], ["httpx2", "sqlalchemy", "redis", "litestar", "asyncio"]),
         (["chat", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
+        (["models", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog", "providers"]),
         (["jobs", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["batch", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),
         (["webhooks", "--help"], ["sqlalchemy", "redis", "litestar", "alembic", "structlog"]),

@@ -1,7 +1,7 @@
 """How a conversation is continued: the model's deltas are said as they come, and its own count is what is charged."""
 
 from infra.settings import Settings
-from providers import catalog
+from providers import catalog, tokens
 from providers.gateway import Turned
 from providers.types import ChatCall, Counted, Finish, Text, TextDelta, Turn
 from workers import events
@@ -23,8 +23,8 @@ async def make(request: Chat, run: Run) -> Made:
     model = catalog.resolve(run.settings, asked.model, field="input.model")
     if run.job.attempt > 1:
         await run.say(events.Restarted(attempt=run.job.attempt))
-    likely_input = sum(catalog.likely_tokens(message.content) for message in asked.messages)
-    text, finish = "", None
+    likely_input = tokens.estimate(model, *(message.content for message in asked.messages))
+    text, tally, finish = "", tokens.Tally(model), None
     call = ChatCall(
         model=model.id,
         turns=[Turn(message.role, [Text(message.content)]) for message in asked.messages],
@@ -35,17 +35,18 @@ async def make(request: Chat, run: Run) -> Made:
         match said:
             case TextDelta(text=piece):
                 text += piece
+                tally.add(piece)
                 await run.say(events.Delta(text=piece))
-                run.record(_made(model, text, _estimate(model, likely_input, text, "canceled")))
+                run.record(_made(model, text, _estimate(model, likely_input, tally, "canceled")))
             case Turned():
-                text = ""
+                text, tally = "", tokens.Tally(model)
                 await run.say(events.Restarted(attempt=run.job.attempt))
             case Finish():
                 finish = said
             case _:
                 pass
     assert finish is not None, "a vendor's stream ends with Finish or raises"
-    usage = _estimate(model, likely_input, text, finish.reason)
+    usage = _estimate(model, likely_input, tally, finish.reason)
     if finish.counted is not None:
         usage = events.Usage(
             model=model.id,
@@ -57,11 +58,11 @@ async def make(request: Chat, run: Run) -> Made:
     return _made(model, text, usage)
 
 
-def _estimate(model: catalog.Model, input_tokens: int, text: str, reason: str) -> events.Usage:
+def _estimate(model: catalog.Model, input_tokens: int, tally: tokens.Tally, reason: str) -> events.Usage:
     return events.Usage(
         model=model.id,
         input_tokens=input_tokens,
-        output_tokens=catalog.likely_tokens(text),
+        output_tokens=tally.tokens,
         finish_reason=reason,
         estimated=True,
     )

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from providers import catalog
-from providers.types import Counted
+from providers import catalog, tokens
 from workers.request import Asking, Request
 
 # What chat templates add: marks around each message, and the system prompt of a model that has one of its own
@@ -41,8 +40,8 @@ class Chat(Request, tag="chat"):
     input: ChatInput
 
     def resolved(self, asking: Asking) -> "Chat":
-        """Return the request with its model and output cap decided; raises `UnknownModel`."""
-        model = catalog.resolve(asking.settings, self.input.model, field="input.model")
+        """Return the request with its model and output cap decided; raises what `catalog.resolve` does."""
+        model = catalog.resolve(asking.settings, self.input.model, field="input.model", plan=asking.plan)
         wanted = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
         decided = msgspec.structs.replace(
             self.input, model=model.id, max_output_tokens=min(wanted, model.output_tokens)
@@ -52,12 +51,9 @@ class Chat(Request, tag="chat"):
     def most(self, asking: Asking) -> dict[str, int]:
         """Return the bound on the input's tokens and the output cap, weighed for the model."""
         model = catalog.resolve(asking.settings, self.input.model, field="input.model")
-        tokens = _PROMPT_TOKENS + sum(
-            catalog.most_tokens(message.content) + _MESSAGE_TOKENS for message in self.input.messages
-        )
+        messages = self.input.messages
+        most = tokens.bound(model, *(message.content for message in messages))
+        most += _PROMPT_TOKENS + _MESSAGE_TOKENS * len(messages)
         output_cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
-        return {
-            "chat_tokens": model.units(
-                Counted(input_tokens=min(tokens, model.context_tokens), output_tokens=output_cap)
-            )
-        }
+        units = model.most_units(input_tokens=min(most, model.context_tokens), output_tokens=output_cap)
+        return {"chat_tokens": units}

@@ -6,7 +6,7 @@ import json
 import os
 
 #: One program per claim, each a module here with `run(quick) -> figures` and its claim as docstring.
-NAMES = ("start", "queue", "lifecycle", "cancel", "files", "api", "sse", "batch", "chat")
+NAMES = ("start", "queue", "lifecycle", "cancel", "files", "api", "sse", "batch", "chat", "router", "gateway")
 
 
 def main() -> None:

@@ -215,6 +215,31 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models_file: Annotated[
         str, _text("Your own file of models and prices in place of `providers/models.toml`; empty: that one.")
     ] = ""
+    vendor_tries: Annotated[
+        int, Meta(ge=1, le=10, description="Tries at one model before the next one of its chain is asked.")
+    ] = 3
+    vendor_slots: Annotated[
+        int, Meta(ge=1, le=100_000, description="Calls that one key has at a time, over all processes.")
+    ] = 64
+    first_token_s: Annotated[
+        float,
+        Meta(gt=0, description="Seconds in which a model has to begin; three times as long where it is to think."),
+    ] = 60.0
+    idle_s: Annotated[float, Meta(gt=0, description="Seconds that a model may be silent in its answer.")] = 30.0
+    answer_s: Annotated[float, Meta(gt=0, description="Seconds that one try of an answer may take as a whole.")] = 240.0
+    breaker_failures: Annotated[
+        int, Meta(ge=1, description="Failures of a key's model in a row after which it is not asked for a while.")
+    ] = 5
+    breaker_rest_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Seconds for which it is not asked then; one call tries it after that.")
+    ] = 15.0
+    resumable: Annotated[
+        Literal["always", "long", "never"],
+        _text(
+            "Which answers a vendor is to go on with when nobody listens, so that a crash does not pay twice; `long`: "
+            "those of more than 2000 tokens at most. The vendor stores them for that."
+        ),
+    ] = "always"
     local_port: Annotated[int, Meta(ge=1, le=65535, description="Port of the local model's server.")] = 8091
     local_gguf: Annotated[
         str, _text("GGUF file that the local model's server loads; empty: the SmolLM2 of the wheel.")

@@ -19,12 +19,14 @@ from api.app import create_app
 from infra import embedded, queue, schema, storage, telemetry
 from infra import ground as grounds
 from infra import redis as road
+from infra.embedded import valkey
 from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
 from infra.storage import Storage
 from quotas import accounts, keys
 from tests.support import stores
+from tests.support.fleet import Backend
 from tests.support.serving import PLAIN, free_port, serving
 from tests.support.vendor import Vendor
 
@@ -121,6 +123,7 @@ async def settings(servers: Settings, database: str, vendor: Vendor, tmp_path: P
         compatible_url=vendor.url,
         compatible_models="wire-1",
         retry_base_s=0.01,
+        vendor_tries=1,  # what is tried again is the job, which is what most tests are about
         tend_every_s=0.2,
     )
 
@@ -195,3 +198,18 @@ async def store(stored: Settings) -> AsyncGenerator[Storage]:
     connected = storage.connect(stored)
     yield connected
     await connected.close()
+
+
+@pytest.fixture
+async def mortal() -> AsyncGenerator[tuple[Settings, Backend]]:
+    """A running Valkey of this test alone, and settings that point at it."""
+    # pytest's own folders are too deep for a unix socket's path.
+    with tempfile.TemporaryDirectory(prefix="pulse-mortal-") as folder:
+        settings = Settings(env="test", home=folder)
+        backend = Backend(valkey.server(settings), settings, "valkey")
+        await backend.start()
+        try:
+            yield Settings(env="test", home=folder, redis_url=embedded.redis_url(settings)), backend
+        finally:
+            backend.thaw()
+            await backend.stop()

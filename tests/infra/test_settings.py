@@ -66,6 +66,7 @@ def test_every_field_can_be_set_by_its_variable() -> None:
         others = {
             "env": "test",
             "log_level": "debug",
+            "resumable": "never",
             "clamav": "tcp://clamd:3310",
             "fetch_allow": "10.1.0.0/16",
         }

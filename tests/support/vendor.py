@@ -65,6 +65,11 @@ class Vendor:
         async with self._came:
             await self._came.wait_for(lambda: len(self.requests) >= times)
 
+    async def left(self) -> None:
+        """Return when nobody is answered any more: all have heard the end, or have left."""
+        while self._serving:
+            await asyncio.wait(self._serving)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(serving)

@@ -8,7 +8,7 @@
     ├── infra.storage and its local, signing    400, 403, 404, 409, 410, 413, 503
     ├── infra.fetch and its urls, dial, answer  400, 502 (the latter a job's reason to fail)
     ├── quotas.accounts, keys, ledger, limits   400, 401, 402, 403, 409, 429, 503
-    ├── providers.catalog                       400, 403 (where it makes no sense, the process does not start)
+    ├── providers.catalog, moderation           400, 403 (a catalog that makes no sense starts no process)
     ├── providers.prices.UnknownPrice           (the process does not start)
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
     │                                           and workers.craft.child)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,6 +29,9 @@ _VENDORS_OWN = {
 }
 # At least a microsecond for each request, which is the unit that limits are kept in.
 _RATE = re.compile(r"off|(?P<count>[1-9]\d{0,5})/(?P<seconds>[1-9]\d{0,4})")
+
+# Parameters of an address that are keys.
+_KEYS = re.compile(r"key|token|secret|password|sig", re.IGNORECASE)
 
 
 class Rate(Struct, frozen=True):
@@ -194,6 +198,26 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account_webhooks: Annotated[int, Meta(ge=1, description="Webhook endpoints of one account.")] = 20
     chat_slots: Annotated[int, Meta(ge=1, description="Chat jobs that one worker process runs at a time.")] = 8
     chat_timeout_s: Annotated[float, Meta(gt=0, description="Longest that one try of a chat job may run.")] = 300.0
+    chat_prompt_tokens: Annotated[
+        int, Meta(ge=0, description="Longest conversation that is sent to a model, in tokens; 0: as the model takes.")
+    ] = 0
+    chat_output_tokens: Annotated[
+        int, Meta(ge=0, description="Longest answer of a model, in tokens; 0: as the model makes.")
+    ] = 0
+    account_day_usd: Annotated[
+        float, Meta(ge=0, le=1e8, description="US dollars that an account's jobs may cost at vendors a day; 0: no cap.")
+    ] = 0.0
+    moderation: Annotated[
+        Literal["off", "list", "openai"],
+        _text("What is not to be asked: words of a list, or what OpenAI's moderation flags; `off`: all may be asked."),
+    ] = "off"
+    moderation_list: Annotated[
+        str,
+        _text("File of the list: a word or phrase in each line, as it is written without vowel marks; `#`: a note."),
+    ] = ""
+    moderation_open: Annotated[
+        bool, _text("Whether chat goes on while OpenAI's moderation cannot be asked; else such jobs wait and fail.")
+    ] = False
     openai_api_key: Annotated[
         str,
         _text(
@@ -249,6 +273,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: Annotated[str, _text("Where the `pulse` command finds the API; empty: the studio running here.")] = ""
     api_key: Annotated[str, _text("Key that the `pulse` command uses; empty: the one `make run` printed.")] = ""
 
+    def __repr__(self) -> str:
+        """Tell none of them: keys and passwords are among them."""
+        return f"Settings(env={self.env!r})"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Everything that may be told to nobody: vendors' keys, our own secret and key, and passwords in addresses."""
+        vendors = (self.openai_api_key, self.anthropic_api_key, self.google_api_key, self.compatible_api_key)
+        found = {weighed(key)[0] for keys in vendors for key in keys.split(",")} | {self.secret, self.api_key}
+        servers = (self.openai_base_url, self.anthropic_base_url, self.google_base_url, self.compatible_url)
+        for url in (self.database_url, self.redis_url, *servers):
+            found |= _passwords(url)
+        return frozenset(found - {"", DEVELOPMENT_SECRET})
+
     @property
     def folder(self) -> Path:
         """The absolute folder of the embedded servers' data."""
@@ -273,6 +311,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def cloud(self) -> bool:
         """Whether chat goes to vendors or to an OpenAI-compatible server rather than to the local model."""
         return bool(self.openai_api_key or self.anthropic_api_key or self.google_api_key or self.compatible_url)
+
+
+def weighed(text: str) -> tuple[str, int]:
+    """Read one of a vendor's keys, `key` or `key*3`: the key and its weight."""
+    key, star, weight = text.strip().rpartition("*")
+    return (key, int(weight)) if star and weight.isdecimal() and int(weight) > 0 else (text.strip(), 1)
+
+
+def _passwords(url: str) -> set[str]:
+    """Return what an address has for its server alone: its password, and what is asked with it, as in `?key=...`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return set()
+    given = {parts.password or "", *(value for name, value in parse_qsl(parts.query) if _KEYS.search(name))}
+    return given | {unquote(each) for each in given}
 
 
 def variable(field: str) -> str:
@@ -311,6 +365,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_no_scanner(settings)
     _refuse_no_networks(settings)
     _refuse_no_rates(settings)
+    _refuse_no_moderation(settings)
     if settings.env == "production":
         _refuse_stand_ins(settings)
     return settings
@@ -352,6 +407,14 @@ def _refuse_no_rates(settings: Settings) -> None:
                 Rate.parse(getattr(settings, field))
             except ValueError as error:
                 raise InvalidSetting(key=variable(field), reason=str(error)) from None
+
+
+def _refuse_no_moderation(settings: Settings) -> None:
+    if settings.moderation == "list" and not (ROOT / settings.moderation_list).is_file():
+        reason = f"PULSE_MODERATION is list, and there is no file {settings.moderation_list!r}"
+        raise InvalidSetting(key=variable("moderation_list"), reason=reason)
+    if settings.moderation == "openai" and not settings.openai_api_key:
+        raise InvalidSetting(key=variable("moderation"), reason="it is openai, and PULSE_OPENAI_API_KEY is not set")
 
 
 def _refuse_stand_ins(settings: Settings) -> None:

@@ -1,11 +1,28 @@
-"""What a process tells its operator: structured log lines, readable on a terminal and JSON everywhere else."""
+"""What a process tells its operator: structured log lines, readable on a terminal and JSON everywhere else.
+
+Whatever is told has no key in it: lines are redacted as they leave, with their tracebacks, and so are the words with
+which a process dies.
+"""
 
 import logging
 import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
 
 import structlog
 
+from infra.redaction import Redactor
 from infra.settings import Settings
+
+
+class _Redacting(structlog.stdlib.ProcessorFormatter):
+    """Makes lines without secrets, also of what other libraries log."""
+
+    redactor: Redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.redactor.text(super().format(record))
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -27,15 +44,16 @@ def configure(settings: Settings, process: str) -> None:
     if terminal:
         shared.pop()  # honcho shows the time already
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *errors, renderer],
-        )
+    formatter = _Redacting(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *errors, renderer],
     )
+    formatter.redactor = Redactor(settings.secrets)
+    handler.setFormatter(formatter)
+    sys.excepthook = _last_words(formatter.redactor)
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # A line for every request or job of a library repeats what our own lines say.
-    for noisy in ("arq", "botocore", "httpx2", "httpcore2", "openai", "_granian"):
+    for noisy in ("arq", "botocore", "httpx2", "httpcore2", "openai", "anthropic", "google_genai", "_granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -44,3 +62,10 @@ def configure(settings: Settings, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def _last_words(redactor: Redactor) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(redactor.text("".join(traceback.format_exception(kind, error, trace))))
+
+    return tell

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from infra.settings import Settings
+from infra.settings import Settings, weighed
 
 Vendor = Literal["openai", "anthropic", "google", "compatible", "local"]
 
@@ -38,20 +38,14 @@ def of(settings: Settings) -> dict[Vendor, list[Deployment]]:
         ("google", settings.google_base_url, settings.google_api_key),
     ]
     found: dict[Vendor, list[Deployment]] = {
-        vendor: [_deployment(vendor, url, *_weighed(key)) for key in keys.split(",") if key.strip()]
+        vendor: [_deployment(vendor, url, *weighed(key)) for key in keys.split(",") if key.strip()]
         for vendor, url, keys in doors
         if keys
     }
     if settings.compatible_url:
         keys = settings.compatible_api_key.split(",")
-        found["compatible"] = [_deployment("compatible", settings.compatible_url, *_weighed(key)) for key in keys]
+        found["compatible"] = [_deployment("compatible", settings.compatible_url, *weighed(key)) for key in keys]
     return found
-
-
-def _weighed(text: str) -> tuple[str, int]:
-    """Read `key` or `key*3`."""
-    key, star, weight = text.strip().rpartition("*")
-    return (key, int(weight)) if star and weight.isdecimal() and int(weight) > 0 else (text.strip(), 1)
 
 
 def _deployment(vendor: Vendor, base_url: str, key: str, weight: int = 1) -> Deployment:

@@ -47,7 +47,7 @@ async def create(session: AsyncSession, email: str, *, language: Literal["ar", "
     )
     if made is None:
         raise AccountExists(field="email", email=address)
-    await ledger.lock(session, [(made, meter) for meter in plans.load().meters])
+    await ledger.lock(session, [(made, meter) for meter in plans.load().planned])
     return made
 
 

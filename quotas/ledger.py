@@ -24,7 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra import ids
 from infra.errors import PulseError
 from infra.models import Account, Balance, LedgerEntry
-from quotas import plans
+from quotas import plans, spend
+
+# What is granted where a hold speaks of a cap that is set no more, such as that of a batch read before.
+_UNCAPPED = 10**15
 
 
 class QuotaExceeded(PulseError):
@@ -33,6 +36,12 @@ class QuotaExceeded(PulseError):
     ar = "لا يتبقى في باقتك ما يكفي من {name_ar}: يحتاج هذا الطلب إلى {needed} كحد أقصى والمتبقي {remaining}."
     status = 402
     hidden = frozenset({"name_en", "name_ar"})
+
+
+class SpendCapReached(QuotaExceeded):
+    """Today's cap of what this account may cost is near: this needs up to {needed} microdollars, {remaining} remain."""
+
+    ar = "يقترب هذا الحساب من سقف تكلفته اليوم: يحتاج الطلب إلى {needed} ميكرودولار كحد أقصى والمتبقي {remaining}."
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -143,6 +152,8 @@ class Drawing:
 
 def refusal(meter: str, *, needed: int, remaining: int, resets_at: datetime | None) -> QuotaExceeded:
     """Return the fact that a meter does not have what is needed."""
+    if meter == spend.METER:
+        return SpendCapReached(meter=meter, needed=needed, remaining=remaining, resets_at=resets_at)
     name = plans.load().meters[meter]
     return QuotaExceeded(
         meter=meter,
@@ -186,25 +197,30 @@ _LOCK = text("""
 """)
 
 
-async def lock(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> Drawing:
-    """Lock the current balances of `wanted` accounts' meters, opening a period (with the plan's grant) where it is new.
+async def lock(
+    session: AsyncSession, wanted: Iterable[tuple[Account, str]], caps: Mapping[str, int] | None = None
+) -> Drawing:
+    """Lock the current balances of `wanted` accounts' meters, opening a period (with its grant) where it is new.
 
+    `caps` are what is granted a day on daily meters (`spend.caps`); one without a cap has no limit.
     A transaction locks once: a second call could meet another transaction that waits for the first one's balances.
     """
     pairs = {(account.id, meter): account for account, meter in wanted}
     found = await _lock_current(session, pairs)
     missing = pairs.keys() - {(counter.account_id, counter.meter) for counter in found}
     if missing:
-        await open_periods(session, [(pairs[pair], pair[1]) for pair in missing])
+        await open_periods(session, [(pairs[pair], pair[1]) for pair in missing], caps)
         found = await _lock_current(session, pairs)
     return Drawing(found)
 
 
-async def open_periods(session: AsyncSession, wanted: Iterable[tuple[Account, str]]) -> None:
-    """Open the current period of accounts' meters, each with its plan's grant, where it is not open yet."""
+async def open_periods(
+    session: AsyncSession, wanted: Iterable[tuple[Account, str]], caps: Mapping[str, int] | None = None
+) -> None:
+    """Open the current period of accounts' meters, each with what its plan or cap grants, where it is not open yet."""
     now = (await session.scalars(select(func.now()))).one()  # as the locks see it, whatever our own clock says
     for account, meter in sorted(wanted, key=lambda pair: (pair[0].id, pair[1])):
-        await _open_period(session, account, meter, now)
+        await _open_period(session, account, meter, now, caps or {})
 
 
 async def _lock_current(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) -> list[_Counter]:
@@ -250,12 +266,10 @@ async def standings(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) ->
     }
 
 
-async def _open_period(session: AsyncSession, account: Account, meter: str, now: datetime) -> None:
-    catalog = plans.load()
-    start, end = plans.month_of(now, account.created_at)
-    if not catalog.meters[meter].resets:
-        start, end = account.created_at, None
-    granted = catalog.plans[account.plan].units.get(meter, 0)
+async def _open_period(
+    session: AsyncSession, account: Account, meter: str, now: datetime, caps: Mapping[str, int]
+) -> None:
+    start, end, granted, reason = _grant(account, meter, now, caps)
     opened = await session.scalar(
         insert(Balance)
         .values(id=ids.new(), account_id=account.id, meter=meter, period_start=start, period_end=end, granted=granted)
@@ -271,10 +285,51 @@ async def _open_period(session: AsyncSession, account: Account, meter: str, now:
                 meter=meter,
                 kind="grant",
                 granted=granted,
-                reason=f"plan:{account.plan}",
+                reason=reason,
             )
         )
         await session.flush()
+
+
+def _grant(
+    account: Account, meter: str, now: datetime, caps: Mapping[str, int]
+) -> tuple[datetime, datetime | None, int, str]:
+    """Return the start and end of a meter's current period, what is granted for it, and by what."""
+    catalog = plans.load()
+    if catalog.meters[meter].daily:
+        return *plans.day_of(now), caps.get(meter, _UNCAPPED), "cap"
+    start, end = plans.month_of(now, account.created_at) if catalog.meters[meter].resets else (account.created_at, None)
+    return start, end, catalog.plans[account.plan].units.get(meter, 0), f"plan:{account.plan}"
+
+
+_FOLLOW = text("""
+    WITH locked_balances AS MATERIALIZED (
+        SELECT id, account_id, meter, granted, held, used, greatest(CAST(:cap AS bigint), held + used) AS wanted
+        FROM balances
+        WHERE meter = CAST(:meter AS text) AND period_end > now() ORDER BY id FOR NO KEY UPDATE
+    ), changed AS (
+        SELECT * FROM locked_balances WHERE granted <> wanted
+    ), moving AS (
+        UPDATE balances b
+        SET granted = c.wanted, held = c.held, used = c.used,
+            warned_at = CASE WHEN (c.held + c.used) * 100 >= c.wanted * 80 THEN b.warned_at END,
+            stopped_at = CASE WHEN c.held + c.used >= c.wanted THEN b.stopped_at END
+        FROM changed c WHERE b.id = c.id
+    ), entering AS (
+        INSERT INTO ledger_entries (id, account_id, balance_id, meter, kind, granted, reason)
+        SELECT uuidv7(), account_id, id, meter, 'grant', wanted - granted, 'cap' FROM changed
+    )
+    SELECT count(*) FROM changed
+""")
+
+
+async def follow(session: AsyncSession, caps: Mapping[str, int]) -> int:
+    """Bring the days that are open to what `caps` grant now; returns how many were granted otherwise.
+
+    A cap that is lowered below what is taken already leaves that, and nothing more.
+    """
+    told = [await session.execute(_FOLLOW, {"meter": meter, "cap": cap}) for meter, cap in caps.items()]
+    return sum(rows.scalar_one() for rows in told)
 
 
 #: Ends holds, as parts of a larger statement: before them it has `over(holder_id, used)`, `used` a JSON object of units

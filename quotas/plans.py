@@ -2,7 +2,7 @@
 
 import calendar
 import tomllib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +11,15 @@ from msgspec import Struct
 
 
 class Meter(Struct, frozen=True, forbid_unknown_fields=True):
-    """Something that is counted; `resets` tells a flow (per period) from a level (kept now)."""
+    """Something that is counted; `resets` tells a flow (per period) from a level (kept now).
+
+    A `daily` one is granted by the operator's own cap, for a day at a time (UTC), and not by plans.
+    """
 
     resets: bool
     en: str
     ar: str
+    daily: bool = False
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,13 +38,18 @@ class Plans(Struct, frozen=True, forbid_unknown_fields=True):
     plans: dict[str, Plan]
 
     def __post_init__(self) -> None:
-        """Refuse a plan that grants an unknown meter or a negative number of units."""
+        """Refuse a plan that grants a meter which is unknown or not for plans, or a negative number of units."""
         if self.default not in self.plans:
             raise ValueError(f"the default plan {self.default!r} is not among the plans")
         for code, plan in self.plans.items():
             for meter, units in plan.units.items():
-                if meter not in self.meters or units < 0:
+                if meter not in self.planned or units < 0:
                     raise ValueError(f"plan {code!r} grants {units} of {meter!r}")
+
+    @property
+    def planned(self) -> list[str]:
+        """The meters that plans grant."""
+        return [code for code, meter in self.meters.items() if not meter.daily]
 
 
 def read(text: str) -> Plans:
@@ -63,6 +72,12 @@ def month_of(moment: datetime, anchor: datetime) -> tuple[datetime, datetime]:
     if _months_after(anchor, months) > moment:
         months -= 1
     return _months_after(anchor, months), _months_after(anchor, months + 1)
+
+
+def day_of(moment: datetime) -> tuple[datetime, datetime]:
+    """Return the start and end of the day around `moment`, in UTC."""
+    start = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return start, start + timedelta(days=1)
 
 
 def _months_after(anchor: datetime, months: int) -> datetime:

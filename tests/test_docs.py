@@ -21,6 +21,7 @@ from infra.errors import PulseError
 from infra.settings import ROOT, Settings
 from infra.storage import ObjectNotFound, StorageUnavailable
 from providers.catalog import ModelRetired, UnknownModel
+from providers.moderation import ContentRefused
 from providers.types import ProviderError
 from scripts.pulse.__main__ import build
 from tests.support.chats import Client, events, submit, until
@@ -143,6 +144,7 @@ def test_the_reasons_to_fail_are_those_of_the_code_and_so_is_which_are_tried_aga
         *vendors,
         UnknownModel,
         ModelRetired,
+        ContentRefused,
         StorageUnavailable,
     ]
     told = {bare(row[0]): row[1] == "yes" for row in rows(API, "failures")}

@@ -16,6 +16,7 @@ from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Document
+from infra.redaction import Redactor
 from infra.settings import Settings
 from infra.whole import whole
 from providers.gateway import Gateway
@@ -162,7 +163,9 @@ async def _failed(tools: Tools, run: Run, error: PulseError) -> Outcome:
         if not await _held(lambda _: tools.desk.give_back(back)):
             raise LostLease
         return wait_s
-    await _end(tools, run, _end_of(run, "failed", error=lifecycle.failure(error)))
+    # A vendor may repeat in its error the key that it was given.
+    told = Redactor(run.settings.secrets).values(lifecycle.failure(error))
+    await _end(tools, run, _end_of(run, "failed", error=told))
     return "failed"
 
 

@@ -18,6 +18,7 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Job
 from infra.storage import StorageUnavailable
+from quotas import ledger, spend
 from workers import control, files, intake, lifecycle, pools
 from workers.batches import keeping
 from workers.batches.feeding import Feeder
@@ -223,7 +224,10 @@ def _is_given_up(ground: Ground, job: Job, now: float, missing: Missing, seen: M
 
 
 async def keep_house(ground: Ground) -> None:
-    """Make the partitions of the months ahead and forget old idempotency keys; one tender at a time."""
+    """Make the partitions of the months ahead, forget old idempotency keys, and follow a cap that was changed.
+
+    One tender at a time.
+    """
     async with ground.database.begin() as session:
         if not await session.scalar(select(func.pg_try_advisory_xact_lock(_LOCK))):
             return
@@ -232,3 +236,6 @@ async def keep_house(ground: Ground) -> None:
     async with ground.database.begin() as session:  # apart: what keys there are keeps no partition from being made
         await session.execute(text("SET LOCAL lock_timeout = '5s'"))
         await lifecycle.forget_keys(session)
+    if caps := spend.caps(ground.settings):
+        async with ground.database.begin() as session:
+            await ledger.follow(session, caps)

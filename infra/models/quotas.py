@@ -24,6 +24,8 @@ class Balance(Table):
         UniqueConstraint("account_id", "meter", "period_start"),
         CheckConstraint("held + used <= granted", name="never_oversold"),
         CheckConstraint("granted >= 0 AND held >= 0 AND used >= 0 AND overage >= 0", name="not_negative"),
+        # By which days are found whose cap changed; other meters' balances are not in it.
+        Index("ix_balances_spend", "period_end", postgresql_where=text("meter = 'spend_microusd'")),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 

@@ -69,11 +69,13 @@ def test_every_field_can_be_set_by_its_variable() -> None:
             "resumable": "never",
             "clamav": "tcp://clamd:3310",
             "fetch_allow": "10.1.0.0/16",
+            "moderation": "openai",
         }
         other = others.get(field.name, "1/1" if field.name.startswith("rate_") else "other")
         if isinstance(default, int | float):
             other = default - 1 if default > 1 else default + 1
         whole = {"PULSE_S3_ASSETS": "assets", "PULSE_S3_QUARANTINE": "quarantine"} if "s3" in field.name else {}
+        whole |= {"PULSE_OPENAI_API_KEY": "other"} if field.name == "moderation" else {}
         read = settings.load(whole | {settings.variable(field.name): str(other)})
         assert getattr(read, field.name) == other
 

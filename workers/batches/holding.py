@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.ground import Ground
 from infra.models import Account, Batch, BatchLine, Hold
-from quotas import ledger
+from quotas import ledger, spend
 from quotas.ledger import Crossing
 from workers import lifecycle
 from workers.batches import reading, results, verdicts
@@ -55,7 +55,7 @@ async def hold(ground: Ground, batch_id: UUID) -> Taken:
             raise _errors(batch)
         if batch.fitted_line or await _is_held(session, batch_id):
             return Taken(is_all=False)
-        taken = await _hold(session, batch)
+        taken = await _hold(ground, session, batch)
         if taken.is_all:
             batch.fitted_line = batch.read_lines
             await verdicts.accept(session, batch)
@@ -70,10 +70,10 @@ async def _is_held(session: AsyncSession, batch_id: UUID) -> bool:
     return await session.scalar(select(Hold.meter).where(Hold.holder_id == batch_id).limit(1)) is not None
 
 
-async def _hold(session: AsyncSession, batch: Batch) -> Taken:
+async def _hold(ground: Ground, session: AsyncSession, batch: Batch) -> Taken:
     """Hold what a batch needs, or as much of it as there is."""
     account = await session.get_one(Account, batch.account_id)
-    drawing = await ledger.lock(session, [(account, meter) for meter in batch.needs])
+    drawing = await ledger.lock(session, [(account, meter) for meter in batch.needs], spend.caps(ground.settings))
     wanted = dict(batch.needs)
     if batch.mode == "each":
         wanted = {

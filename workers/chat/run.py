@@ -1,10 +1,11 @@
 """How a conversation is continued: the model's deltas are said as they come, and its own count is what is charged."""
 
 from infra.settings import Settings
-from providers import catalog, tokens
+from providers import catalog, moderation, tokens
 from providers.gateway import Turned
 from providers.types import ChatCall, Counted, Finish, Text, TextDelta, Turn
 from workers import events
+from workers.chat import costs
 from workers.chat.spec import Chat
 from workers.context import Made, Run
 
@@ -15,7 +16,7 @@ def timeout_s(settings: Settings) -> float:
 
 
 async def make(request: Chat, run: Run) -> Made:
-    """Ask the model and return its whole answer; raises `ProviderError`.
+    """Ask the model and return its whole answer; raises `ProviderError` and `ContentRefused`.
 
     A second attempt starts over and says so: what a model would have said next cannot be known.
     """
@@ -23,6 +24,7 @@ async def make(request: Chat, run: Run) -> Made:
     model = catalog.resolve(run.settings, asked.model, field="input.model")
     if run.job.attempt > 1:
         await run.say(events.Restarted(attempt=run.job.attempt))
+    await moderation.ask(run.settings, [message.content for message in asked.messages], field="input.messages")
     likely_input = tokens.estimate(model, *(message.content for message in asked.messages))
     text, tally, finish = "", tokens.Tally(model), None
     call = ChatCall(
@@ -37,7 +39,7 @@ async def make(request: Chat, run: Run) -> Made:
                 text += piece
                 tally.add(piece)
                 await run.say(events.Delta(text=piece))
-                run.record(_made(model, text, _estimate(model, likely_input, tally, "canceled")))
+                run.record(_made(run.settings, model, text, _estimate(model, likely_input, tally, "canceled")))
             case Turned():
                 text, tally = "", tokens.Tally(model)
                 await run.say(events.Restarted(attempt=run.job.attempt))
@@ -55,7 +57,7 @@ async def make(request: Chat, run: Run) -> Made:
             finish_reason=finish.reason,
         )
     await run.say(usage)
-    return _made(model, text, usage)
+    return _made(run.settings, model, text, usage)
 
 
 def _estimate(model: catalog.Model, input_tokens: int, tally: tokens.Tally, reason: str) -> events.Usage:
@@ -68,7 +70,7 @@ def _estimate(model: catalog.Model, input_tokens: int, tally: tokens.Tally, reas
     )
 
 
-def _made(model: catalog.Model, text: str, usage: events.Usage) -> Made:
+def _made(settings: Settings, model: catalog.Model, text: str, usage: events.Usage) -> Made:
     counted = Counted(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
     return Made(
         result={
@@ -81,5 +83,5 @@ def _made(model: catalog.Model, text: str, usage: events.Usage) -> Made:
                 "estimated": usage.estimated,
             },
         },
-        used={"chat_tokens": model.units(counted)},
+        used=costs.used(settings, model, counted),
     )

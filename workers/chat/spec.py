@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from providers import catalog, tokens
+from providers import catalog, moderation, tokens
+from workers.chat import caps, costs
 from workers.request import Asking, Request
 
 # What chat templates add: marks around each message, and the system prompt of a model that has one of its own
@@ -40,12 +41,16 @@ class Chat(Request, tag="chat"):
     input: ChatInput
 
     def resolved(self, asking: Asking) -> "Chat":
-        """Return the request with its model and output cap decided; raises what `catalog.resolve` does."""
-        model = catalog.resolve(asking.settings, self.input.model, field="input.model", plan=asking.plan)
-        wanted = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
-        decided = msgspec.structs.replace(
-            self.input, model=model.id, max_output_tokens=min(wanted, model.output_tokens)
-        )
+        """Return the request with its model and output cap decided.
+
+        Raises what `catalog.resolve` does, `PromptTooLong`, or `ContentRefused`.
+        """
+        settings, messages = asking.settings, self.input.messages
+        model = catalog.resolve(settings, self.input.model, field="input.model", plan=asking.plan)
+        caps.check(settings, model, tokens.estimate(model, *(message.content for message in messages)))
+        moderation.check(settings, ((f"input.messages[{n}].content", each.content) for n, each in enumerate(messages)))
+        output_cap = caps.output(settings, model, self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS)
+        decided = msgspec.structs.replace(self.input, model=model.id, max_output_tokens=output_cap)
         return msgspec.structs.replace(self, input=decided)
 
     def most(self, asking: Asking) -> dict[str, int]:
@@ -55,5 +60,5 @@ class Chat(Request, tag="chat"):
         most = tokens.bound(model, *(message.content for message in messages))
         most += _PROMPT_TOKENS + _MESSAGE_TOKENS * len(messages)
         output_cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
-        units = model.most_units(input_tokens=min(most, model.context_tokens), output_tokens=output_cap)
-        return {"chat_tokens": units}
+        most = min(most, model.context_tokens)
+        return costs.most(asking.settings, [model], input_tokens=most, output_tokens=output_cap)

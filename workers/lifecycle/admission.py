@@ -12,7 +12,7 @@ from sqlalchemy.orm import defer
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.models import Hold, Job
-from quotas import ledger
+from quotas import ledger, spend
 from workers import jobs
 from workers.lifecycle import call
 from workers.lifecycle.call import Known, Unopened
@@ -47,8 +47,9 @@ async def admit_ready(ground: Ground, readies: Sequence[Ready]) -> list[Submitte
         if not any(isinstance(verdict, Unopened) for verdict in verdicts):
             return await _answers(ground, verdicts)
         async with ground.database.begin() as session:
+            caps = spend.caps(ground.settings)
             wanted = {(ready.job.account_id, meter): ready.asked.account for ready in readies for meter in ready.most}
-            await ledger.open_periods(session, [(account, meter) for (_, meter), account in wanted.items()])
+            await ledger.open_periods(session, [(account, meter) for (_, meter), account in wanted.items()], caps)
     raise RuntimeError("the periods that were opened are not open")
 
 

@@ -142,9 +142,8 @@ async def test_what_is_spent_never_passes_the_cap_while_jobs_end_and_others_begi
 
 async def test_a_long_request_is_held_at_the_price_of_its_own_tier(ground: Ground, account: Account) -> None:
     model = Tiered(vendor="openai", en="", ar="", tier="medium", context_tokens=400_000, output_tokens=1000)
-    long = Counted(input_tokens=300_000, output_tokens=1000)
     settings = ground.settings
-    units = costs.most(settings, [model], long)
+    units = costs.most(settings, model, input_tokens=300_000, output_tokens=1000)
     assert units[spend.METER] == 602_000
     assert costs.used(settings, model, Counted(input_tokens=200_000, output_tokens=0))[spend.METER] == 200_000
     caps = {spend.METER: 3 * 602_000 - 1}
@@ -170,7 +169,7 @@ async def test_the_dearest_model_of_a_chain_bounds_each_meter(settings: Settings
         output_tokens=1000,
         weights=catalog.Weights(input=9, cached=9, output=9),
     )
-    told = costs.most(settings, [heavy, cheap], Counted(input_tokens=10, output_tokens=1))
+    told = costs.dearest(costs.most(settings, model, input_tokens=10, output_tokens=1) for model in (heavy, cheap))
     assert told == {"chat_tokens": 99, spend.METER: 11}
 
 

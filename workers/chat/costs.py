@@ -4,7 +4,7 @@ The two are held together when a job is admitted and settled together at its end
 cost more than the cap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 from infra.settings import Settings
 from providers.catalog import Model
@@ -14,18 +14,24 @@ from quotas import spend
 
 def used(settings: Settings, model: Model, counted: Counted) -> dict[str, int]:
     """Return what these tokens of a model cost."""
-    return _metered(settings, model.units(counted), model.cost(counted))
+    money = model.cost(counted) if settings.account_day_usd else 0
+    return {"chat_tokens": model.units(counted)} | _spent(money)
 
 
-def most(settings: Settings, chain: Sequence[Model], *, input_tokens: int, output_tokens: int) -> dict[str, int]:
-    """Return the most that an answer can cost which may come from any model of a chain, each meter at the dearest."""
-    units = max(model.most_units(input_tokens=input_tokens, output_tokens=output_tokens) for model in chain)
-    cost = max(model.most_cost(input_tokens=input_tokens, output_tokens=output_tokens) for model in chain)
-    return _metered(settings, units, cost)
+def most(settings: Settings, model: Model, *, input_tokens: int, output_tokens: int) -> dict[str, int]:
+    """Return the most that so many tokens of a model can cost."""
+    units = model.most_units(input_tokens=input_tokens, output_tokens=output_tokens)
+    money = model.most_cost(input_tokens=input_tokens, output_tokens=output_tokens) if settings.account_day_usd else 0
+    return {"chat_tokens": units} | _spent(money)
 
 
-def _metered(settings: Settings, units: int, picodollars: int) -> dict[str, int]:
-    found = {"chat_tokens": units}
-    if settings.account_day_usd and picodollars:
-        found[spend.METER] = -(-picodollars // spend.PICODOLLARS)
+def dearest(costs: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the most of each meter: what an answer can cost that may come from any model of a chain."""
+    found: dict[str, int] = {}
+    for cost in costs:
+        found |= {meter: max(units, found.get(meter, 0)) for meter, units in cost.items()}
     return found
+
+
+def _spent(picodollars: int) -> dict[str, int]:
+    return {spend.METER: -(-picodollars // spend.PICODOLLARS)} if picodollars else {}

@@ -61,4 +61,4 @@ class Chat(Request, tag="chat"):
         most += _PROMPT_TOKENS + _MESSAGE_TOKENS * len(messages)
         output_cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
         most = min(most, model.context_tokens)
-        return costs.most(asking.settings, [model], input_tokens=most, output_tokens=output_cap)
+        return costs.most(asking.settings, model, input_tokens=most, output_tokens=output_cap)

@@ -173,8 +173,10 @@ class _Answer:
             case "content_block_start":
                 self._block, self._arguments = event.content_block or _Block(), ""
                 yield from self._said(self._block.text)
-            case "content_block_delta":
+            case "content_block_delta" if delta.text:
                 yield from self._said(delta.text)
+            case "content_block_delta":
+                yield types.Alive()
                 self._arguments += delta.partial_json or ""
                 self._block.thinking = (self._block.thinking or "") + (delta.thinking or "")
                 self._block.signature = (self._block.signature or "") + (delta.signature or "")
@@ -185,6 +187,8 @@ class _Answer:
                 self._reason = delta.stop_reason or self._reason
             case "message_stop":
                 self._ended = True
+            case "ping":
+                yield types.Alive()
             case "error":
                 error = event.error or _Error()
                 raise _told(_KINDS.get(error.type or "", 500), error.message or "")

@@ -172,7 +172,9 @@ class _Answer:
         yield types.Finish(reason="tools" if reason == "stop" and self._called else reason, counted=self._counted())
 
     def _said(self, part: wire.Part) -> Iterator[types.Chunk]:
-        if part.text and not part.thought and (piece := self._text.take(part.text)):
+        if part.thought:
+            yield types.Alive()
+        elif part.text and (piece := self._text.take(part.text)):
             yield types.TextDelta(piece)
         call = part.function_call
         if call is not None and call.name:

@@ -231,12 +231,14 @@ class _Answer:
         match delta.type:
             case "text":
                 yield from self._said(delta.text, event_id)
+                return
             case "arguments_delta":
                 self._arguments += delta.arguments or ""
             case "thought_signature":
                 self._step.signature = delta.signature
             case _:
                 pass
+        yield types.Alive()
 
     def _said(self, piece: str | None, event_id: str | None) -> Iterator[types.Chunk]:
         if piece and self._skip_to is None and (kept := self._text.take(piece)):

@@ -151,8 +151,8 @@ class OpenAIChat:
 
 
 def _client(deployment: Deployment, timeout: httpx2.Timeout) -> openai.AsyncOpenAI:
-    # No retries here: the gateway's have the backoff, the limits and the other keys. The SDK would take an address,
-    # an organization and a project from the environment, which are not the deployment's.
+    # No retries here: the gateway's have the backoff, the limits and the other keys. An empty address is OpenAI's own,
+    # whatever the environment says.
     return openai.AsyncOpenAI(
         base_url=deployment.base_url or _BASE_URL,
         api_key=deployment.key or "none",

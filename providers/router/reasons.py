@@ -67,7 +67,7 @@ REASONS: dict[str, Reason] = {
     "fact": Reason(
         "It asks for a fact or a word.",
         "يسأل عن معلومة أو كلمة.",
-        ("define", "fact", "trivia", "yesno", "translate", "wording", "convert", "nothing"),
+        ("define", "fact", "mention", "trivia", "yesno", "translate", "wording", "convert", "nothing"),
     ),
     "short": Reason("It is short.", "الطلب قصير.", ("brief", "courtesy", "words:2", "words:4", "words:8", "words:16")),
     "ordinary": Reason("Nothing in it is unusual.", "ليس فيه ما يلفت النظر.", ("always",)),

@@ -18,7 +18,7 @@ _STOP = frozenset(".!?؟؛;\n")
 # of the dialects (Egyptian and Levantine b-, Egyptian h-, Gulf and Levantine ha-l, Maghrebi k- and gh-).
 _BEFORE = (
     *("وبال", "فبال", "وهال", "وال", "فال", "بال", "كال", "ولل", "فلل", "هال", "عال", "لل", "ال"),
-    *("و", "ف", "ب", "ك", "ل", "س", "ه", "ح", "ع"),
+    *("و", "ف", "ب", "ك", "ل", "س", "ه", "ح"),
 )
 _PERSON = ("ي", "ت", "ن")
 _AFTER = (

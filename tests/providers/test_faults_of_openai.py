@@ -14,17 +14,23 @@ from tests.support.openai_wire import OpenAIWire
 from tests.support.serving import free_port
 
 _CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", [types.Text("hi")])], output_tokens=50)
-_SHORT = httpx2.Timeout(0.3)
+#: What is waited for where nothing comes; long enough for whatever comes.
+_SHORT, _LONG = httpx2.Timeout(0.3), httpx2.Timeout(20.0)
 _MODELS = {"openai": OpenAIChat, "compatible": CompatibleChat}
 
 type _Fault = Callable[[LLMock], Awaitable[None]]
 
 
 @pytest.fixture(params=["openai", "compatible"])
-async def models(request: pytest.FixtureRequest, llmock: LLMock) -> AsyncGenerator[OpenAIChat | CompatibleChat]:
-    """An adapter with little patience, talking to llmock."""
-    vendor: Vendor = request.param
-    connected = _MODELS[request.param](llmock.deployment(vendor), timeout=_SHORT)
+def vendor(request: pytest.FixtureRequest) -> Vendor:
+    """Whose adapter it is."""
+    return request.param
+
+
+@pytest.fixture
+async def models(vendor: Vendor, llmock: LLMock) -> AsyncGenerator[OpenAIChat | CompatibleChat]:
+    """An adapter, talking to llmock."""
+    connected = _MODELS[vendor](llmock.deployment(vendor), timeout=_LONG)
     yield connected
     await connected.close()
 
@@ -57,18 +63,28 @@ _FAULTS: dict[str, tuple[_Fault, type[types.ProviderError]]] = {
 
 @pytest.mark.parametrize("fault", _FAULTS)
 async def test_every_fault_is_a_fact_after_one_request_and_no_end(
-    models: OpenAIChat | CompatibleChat, llmock: LLMock, fault: str
+    models: OpenAIChat | CompatibleChat, llmock: LLMock, vendor: Vendor, fault: str
 ) -> None:
     break_it, fact = _FAULTS[fault]
     await break_it(llmock)
     chunks: list[types.Chunk] = []
+    asked = models if fact is not types.ProviderTimedOut else _MODELS[vendor](llmock.deployment(vendor), timeout=_SHORT)
     with pytest.raises(fact):
-        await _all(models, chunks)
+        await _all(asked, chunks)
+    await asked.close()
     assert not any(isinstance(chunk, types.Finish) for chunk in chunks)
     assert len(await llmock.requests()) == 1, "nothing is tried twice here"
-    chunks.clear()
-    await _all(models, chunks)
-    assert isinstance(chunks[-1], types.Finish), "the next request is answered"
+
+
+async def test_the_request_after_a_fault_is_answered(models: OpenAIChat | CompatibleChat, llmock: LLMock) -> None:
+    for break_it, fact in _FAULTS.values():
+        if fact is not types.ProviderTimedOut:
+            await break_it(llmock)
+            with pytest.raises(fact):
+                await _all(models, [])
+            chunks: list[types.Chunk] = []
+            await _all(models, chunks)
+            assert isinstance(chunks[-1], types.Finish)
 
 
 async def test_a_stream_broken_anywhere_before_its_end_is_never_whole(
@@ -96,7 +112,7 @@ async def test_the_wish_of_retry_after_is_kept(
 
 async def test_a_refusal_is_told_without_the_key(llmock: LLMock) -> None:
     deployment = llmock.deployment("compatible", "sk-secret")
-    connected = CompatibleChat(deployment, timeout=_SHORT)
+    connected = CompatibleChat(deployment, timeout=_LONG)
     await llmock.add("fail", status=400, message="Your key sk-secret may not do this", code="nope")
     with pytest.raises(types.ProviderRefused) as told:
         await _all(connected, [])
@@ -105,10 +121,9 @@ async def test_a_refusal_is_told_without_the_key(llmock: LLMock) -> None:
     assert told.value.__cause__ is None, "the SDK's own error, whose text has it, is not told"
 
 
-@pytest.mark.parametrize("vendor", ["openai", "compatible"])
-async def test_a_server_that_is_not_there_is_unavailable(llmock: LLMock, vendor: Vendor) -> None:
+async def test_a_server_that_is_not_there_is_unavailable(vendor: Vendor) -> None:
     deployment = LLMock(f"http://127.0.0.1:{free_port()}").deployment(vendor)
-    connected = _MODELS[vendor](deployment, timeout=_SHORT)
+    connected = _MODELS[vendor](deployment, timeout=_LONG)
     with pytest.raises(types.ProviderUnavailable):
         await _all(connected, [])
     await connected.close()
@@ -117,7 +132,7 @@ async def test_a_server_that_is_not_there_is_unavailable(llmock: LLMock, vendor:
 async def test_no_money_is_no_rate_limit() -> None:
     async with OpenAIWire.serving() as wire:
         wire.refusals = [(429, {"retry-after": "20"})]
-        models = OpenAIChat(wire.deployment(), timeout=_SHORT)
+        models = OpenAIChat(wire.deployment(), timeout=_LONG)
         with pytest.raises(types.ProviderRateLimited) as told:
             await _all(models, [])
         assert told.value.retry_after_s == 20

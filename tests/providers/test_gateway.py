@@ -122,6 +122,13 @@ def test_a_key_that_is_set_up_wrongly_is_left_for_the_next_and_then_the_model() 
     assert len({asked.deployment for asked in cast.asked}) == 3
 
 
+def test_the_only_key_is_not_asked_twice_when_it_is_set_up_wrongly() -> None:
+    cast = Cast([Cut(0, types.ProviderMisconfigured())])
+    found = hastily(played(cast, [FIRST], msgspec.structs.replace(ONE_KEY, breaker_rest_s=0.01)))
+    assert isinstance(found.fact, types.ProviderMisconfigured)
+    assert len(cast.asked) == 1
+
+
 def test_a_model_has_so_many_tries_before_the_next_one_is_asked() -> None:
     cast = Cast([Cut(0, DOWN)] * 5)
     found = hastily(played(cast, [FIRST, SECOND]))
@@ -167,10 +174,24 @@ def test_an_answer_that_its_vendor_still_makes_is_taken_up_where_it_broke_off() 
 
 
 def test_a_tool_call_after_the_last_words_is_not_said_twice() -> None:
-    cast = Cast([Cut(5, DOWN)], words=2, has_tools=True)
+    cast = Cast([Cut(6, DOWN)], words=2, has_tools=True)
     found = hastily(played(cast, [GOES_ON]))
     assert isinstance(found.said[-2], types.ToolCall)
     assert (found.calls, found.turned, len(cast.asked)) == (["0"], [], 2)
+    assert sum(isinstance(said, types.Thought) for said in found.said) == 1
+
+
+def test_words_without_a_place_are_void_since_nobody_knows_where_to_go_on() -> None:
+    cast = Cast([Cut(4, DOWN)])
+    made = cast.compose
+
+    def placeless(call: types.ChatCall) -> list[types.Chunk]:
+        return [TextDelta(one.text) if isinstance(one, TextDelta) else one for one in made(call)]
+
+    cast.compose = placeless  # type: ignore[method-assign]
+    found = hastily(played(cast, [GOES_ON]))
+    assert (found.text, len(found.turned)) == (cast.texts()[1], 1)
+    assert cast.abandoned == [{"answer": 0}]
 
 
 def test_an_answer_that_cannot_be_taken_up_is_stopped_and_made_anew() -> None:
@@ -211,6 +232,32 @@ def test_a_model_has_to_begin_in_time_and_longer_where_it_is_to_think() -> None:
         call = msgspec.structs.replace(CALL, effort=effort)
         assert hastily(played(cast, [FIRST], call=call)).finish
         assert seconds <= cast.asked[1].at_s <= seconds + 0.5
+
+
+def test_what_comes_before_the_first_words_gives_no_time() -> None:
+    cast = Cast([Cut(pause_s=40)])
+    assert hastily(played(cast, [FIRST])).finish
+    assert 60 <= cast.asked[1].at_s <= 60.5, "it was opened after 40 seconds"
+
+
+def test_a_door_that_was_shut_is_open_from_the_first_word_on() -> None:
+    cast = Cast([Cut(0, DOWN)] * 3)
+
+    async def shut() -> None:
+        gateway = Gateway(msgspec.structs.replace(ONE_KEY, breaker_failures=3), vendors=cast)
+        await heard(gateway, [FIRST])
+        await asyncio.sleep(15)
+        cast.cuts = [Cut(pause_s=1)]
+        trying = asyncio.create_task(heard(gateway, [FIRST]))
+        await asyncio.sleep(2.5)
+        began_s = asyncio.get_running_loop().time()
+        assert (await heard(gateway, [FIRST])).finish
+        assert cast.asked[-1].at_s == began_s
+        assert not trying.done()
+        assert (await trying).finish
+        await gateway.close()
+
+    hastily(shut())
 
 
 def test_an_answer_may_not_fall_silent_nor_go_on_for_ever() -> None:

@@ -29,8 +29,8 @@ def asking(*parts: types.Part, **options: Any) -> types.ChatCall:
 
 
 async def told(models: types.ChatModels, call: types.ChatCall) -> list[types.Chunk]:
-    """Return the whole answer."""
-    return [chunk async for chunk in models.stream(call)]
+    """Return the whole answer, but for the signs of life."""
+    return [chunk async for chunk in models.stream(call) if chunk != types.Alive()]
 
 
 def said(*parts: dict[str, Any], reason: str | None = None, usage: dict[str, Any] | None = None) -> str:
@@ -113,6 +113,12 @@ async def test_a_signature_goes_back_with_the_call_that_it_signs(models: google.
     ]
 
 
+async def test_whoever_thinks_is_alive(models: google.Gemini, wire: Reciter) -> None:
+    wire.frames = [said({"text": "Hm.", "thought": True}), said({"text": "a"}, reason="STOP")]
+    chunks = [chunk async for chunk in models.stream(asking())]
+    assert chunks[1:3] == [types.Alive(), types.TextDelta("a")]
+
+
 @pytest.mark.parametrize(("model", "signed"), [("gemini-3.8-flash", True), ("gemini-2.5-flash", False)])
 async def test_calls_of_other_vendors_are_told_to_be_unsigned(
     models: google.Gemini, wire: Reciter, model: str, signed: bool
@@ -167,6 +173,16 @@ async def test_every_reason_to_stop_is_one_of_ours(
     *_, finish = await told(models, asking())
     assert finish == types.Finish(reason=ours, counted=COUNTED)  # type: ignore[arg-type]
     assert len(wire.requests) == 1, "nothing goes on by itself"
+
+
+async def test_an_answer_that_could_be_continued_is_not_by_itself(models: google.Gemini, wire: Reciter) -> None:
+    content = {"parts": [{"text": "a"}]}
+    wire.frames = [
+        frame({"candidates": [{"content": content, "finishReason": "CONTINUATION", "continuationToken": "dG9r"}]})
+    ]
+    *_, finish = await told(models, asking())
+    assert finish == types.Finish(reason="length", counted=None)
+    assert len(wire.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def asking(*parts: types.Part, **options: Any) -> types.ChatCall:
 
 
 async def told(models: types.ChatModels, call: types.ChatCall) -> list[types.Chunk]:
-    """Return the whole answer."""
-    return [chunk async for chunk in models.stream(call)]
+    """Return the whole answer, but for the signs of life."""
+    return [chunk async for chunk in models.stream(call) if chunk != types.Alive()]
 
 
 def text(chunks: Sequence[types.Chunk]) -> str:
@@ -110,6 +110,12 @@ async def test_the_token_comes_before_any_word_and_every_word_has_its_place(
     assert resumable == types.Resumable(token={"interaction_id": "v1_0"})
     assert pieces == [types.TextDelta(word, at=f"v1_0.{3 + at}") for at, word in enumerate(WORDS)]
     assert finish == types.Finish(reason="stop", counted=COUNTED)
+
+
+async def test_whoever_thinks_or_writes_arguments_is_alive(models: google.Gemini, wire: InteractionsWire) -> None:
+    wire.scripts = [Script(steps=[thought("c2ln"), interactions_wire.call("c1", "weather", "{}")])]
+    chunks = [chunk async for chunk in models.stream(asking())]
+    assert [type(chunk) for chunk in chunks[2:5]] == [types.Alive, types.Alive, types.Alive]
 
 
 async def test_another_server_is_understood_too(aimock: AIMock) -> None:

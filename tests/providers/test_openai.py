@@ -38,7 +38,7 @@ async def wire() -> AsyncGenerator[OpenAIWire]:
 @pytest.fixture
 async def models(wire: OpenAIWire) -> AsyncGenerator[OpenAIChat]:
     """The adapter, talking to `wire`."""
-    connected = OpenAIChat(wire.deployment(), timeout=httpx2.Timeout(5.0), poll_s=0.01)
+    connected = OpenAIChat(wire.deployment(), timeout=httpx2.Timeout(20.0), poll_s=0.01)
     yield connected
     await connected.close()
 

@@ -87,7 +87,7 @@ def _table(models: list[_Model]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name in names[5:7]:
         table.add_column(name, no_wrap=True)
-    table.add_column(names[7])
+    table.add_column(names[7], overflow="fold")
     for model in models:
         tier = _TIERS.get(model.tier, model.tier) if language() == "ar" else model.tier
         weights = (f"{model.weights.input:,}", f"{model.weights.output:,}")

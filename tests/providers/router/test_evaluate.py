@@ -72,6 +72,15 @@ def test_a_file_with_nothing_in_it_and_one_that_is_not_there_are_told(
     assert "no twins" in capsys.readouterr().err
 
 
+@pytest.mark.trial
 def test_the_weights_are_those_that_the_program_fits_to_the_twins() -> None:
     pairs = [pair for pair in twins.read(OWN) if pair.part != "kept"]
     assert {name: row for name, row in fit.fit(pairs).items() if any(row)} == score.weights()
+
+
+def test_fitting_is_the_same_at_every_run_and_tells_what_it_was_fitted_to() -> None:
+    every = twins.read(OWN)
+    pairs = [pair for tier in score.TIERS for pair in [one for one in every if one.tier == tier][:3]]
+    weights = fit.fit(pairs)
+    assert weights == fit.fit(pairs)
+    assert [score.TIERS[fit.told(weights, pair.ar)] for pair in pairs] == [pair.tier for pair in pairs]

@@ -100,5 +100,7 @@ def create_app(configured: Settings) -> Studio:
         request_max_body_size=configured.body_limit_bytes,
     )
     given.give_at_once(app)
-    app.asgi_handler = Edge(Direct(app, "POST", jobs.PATH, jobs.direct(state)))
+    app.asgi_handler = Edge(
+        Direct(app, {("POST", jobs.PATH): jobs.direct(state), ("POST", chat.COMPLETE): chat.direct(state)})
+    )
     return app

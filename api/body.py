@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +35,12 @@ class Kinds[T]:
         """Decode the body of `request`; raises the fact that is wrong with it, naming the field."""
         _expect_json(request)
         return self._kinds.decode(await _whole(request, self._most_bytes))
+
+
+async def read_with[T](request: Request[Any, Any, Any], read: Callable[[bytes], T], *, most_bytes: int) -> T:
+    """Return what `read` makes of the body of `request`; raises what that does, and `BodyTooLarge`."""
+    _expect_json(request)
+    return read(await _whole(request, most_bytes))
 
 
 async def read_as[T](request: Request[Any, Any, Any], shape: type[T], *, most_bytes: int) -> T:

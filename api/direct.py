@@ -1,9 +1,9 @@
-"""Direct: the route that is asked most is served past the framework's own way to a handler, which costs as much as it.
+"""Direct: the routes that are asked most are served past the framework's own way to a handler, which costs as much.
 
-The framework still knows the route: its document describes it, and any other method or spelling of its path goes there.
+The framework still knows them: its document describes them, and any other method or spelling of a path goes there.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from litestar import Litestar, Request
@@ -17,25 +17,24 @@ type Answering = Callable[[Request[Any, Any, Any]], Awaitable[ASGIApp]]
 
 
 class Direct:
-    """Stands before the framework, and answers the requests of one route itself."""
+    """Stands before the framework, and answers the requests of some routes itself."""
 
-    def __init__(self, app: Litestar, method: str, path: str, answer: Answering) -> None:
-        """Have `answer` called for `method` on `path`, which is a route of `app` as well."""
+    def __init__(self, app: Litestar, answers: Mapping[tuple[str, str], Answering]) -> None:
+        """Have `answers` called by method and path, which are routes of `app` as well."""
         self._behind = app.asgi_handler
         self._app = app
-        self._asked = (method, path)
-        self._answer = answer
-        self._handler = _handler_of(app, method, path)
+        self._routes = {asked: (_handler_of(app, *asked), answer) for asked, answer in answers.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != self._asked:
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
             await self._behind(scope, receive, send)
             return
-        cast("dict[str, Any]", scope)["route_handler"] = self._handler
+        cast("dict[str, Any]", scope)["route_handler"], respond = route
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
-            answer = await self._answer(request)
+            answer = await respond(request)
         except Exception as error:  # noqa: BLE001 (whatever it is, it is answered)
             answer = self._problem(request, error)
         try:

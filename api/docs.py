@@ -17,6 +17,7 @@ from litestar.static_files import (
 
 from api import batches, files, problems, webhooks
 from workers import kinds
+from workers.chat import flat
 from workers.files import Announcement
 from workers.webhooks import endpoints
 
@@ -42,6 +43,7 @@ def _bodies() -> dict[tuple[str, str], Any]:
     specs: list[Any] = list(kinds.SPECS.values())
     return {
         ("post", "/v1/jobs"): functools.reduce(lambda one, other: one | other, specs),
+        ("post", "/v1/chat/complete"): flat.SHAPE,
         ("post", "/v1/batches"): batches.BatchRequest,
         ("post", "/v1/files"): Announcement,
         ("patch", "/v1/files/{id}"): files.Change,

@@ -23,11 +23,16 @@ def preferences(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             place = match.end()
 
 
-def wait_s(lines: Iterable[str], most_s: int) -> int | None:
-    """Return the seconds for which a call may be held, `most_s` at most; None where the caller does not say.
+def wait_s(lines: Iterable[str], most_s: int, *, usual_s: int | None = None) -> int | None:
+    """Return the seconds for which a call may be held, `most_s` at most; `usual_s` where the caller does not say.
 
-    Of two that contradict each other the first holds, as everywhere in that header.
+    Of two that contradict each other the first holds, as everywhere in that header. `respond-async` alone has a call
+    answered at once that is usually held.
     """
-    wanted = next((value for name, value in preferences(lines) if name == "wait"), "")
-    match = _SECONDS.fullmatch(wanted)
-    return min(int(match[1]), most_s) if match is not None else None
+    wanted = dict[str, str]()
+    for name, value in preferences(lines):
+        wanted.setdefault(name, value)
+    match = _SECONDS.fullmatch(wanted.get("wait", ""))
+    if match is not None:
+        return min(int(match[1]), most_s)
+    return 0 if usual_s is not None and "respond-async" in wanted else usual_s

@@ -13,6 +13,8 @@
     ├── providers.types.ProviderError           (a job's reason to fail, as are those of workers.perform
     │                                           and workers.craft.child)
     ├── workers.request, jobs, dead, lifecycle  400, 404, 409, 422, 429, 503
+    ├── workers.chat and its parts, schemas,    400
+    │   attachments, routing, foreign
     ├── workers.batches                         400, 404, 408, 409, 410, 413, 429
     └── api.batches, body, edge, given, jobs,   400, 401, 404, 405, 408, 413, 414, 415, 416, 431, 500
         multipart, problems, ranges

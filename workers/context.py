@@ -62,8 +62,7 @@ class Run:
         self.cancel_requested = False
         self.lost = False
         self._fenced = False
-        #: What would be kept and charged if the job were stopped now; set by `record`.
-        self.so_far: Made | None = None
+        self._so_far: Callable[[], Made] | None = None
         self._keep = keep
         self._streams = ground.streams
         self._unsaid: list[events.Said] = []
@@ -122,9 +121,14 @@ class Run:
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
 
-    def record(self, so_far: Made) -> None:
-        """Note what would be kept and charged if the job were stopped now."""
-        self.so_far = so_far
+    def record(self, so_far: Made | Callable[[], Made]) -> None:
+        """Note what would be kept and charged if the job were stopped now, or what works it out when that is asked."""
+        self._so_far = so_far if callable(so_far) else lambda: so_far
+
+    @property
+    def so_far(self) -> Made | None:
+        """What would be kept and charged if the job were stopped now."""
+        return None if self._so_far is None else self._so_far()
 
     async def work(self, making: "asyncio.Task[Made]") -> Made:
         """Wait for the room's task, which `cancel` and a lost lease can stop."""

@@ -64,7 +64,7 @@ async def replay(ground: Ground, desk: Desk, account: Account, job_id: UUID, *, 
     if failed.state != "failed":
         raise JobNotFailed(state=failed.state)
     try:
-        again = kinds.read(failed.kind, failed.spec)
+        again = kinds.read(failed.kind, failed.spec).anew()
     except (KeyError, msgspec.ValidationError):
         raise RequestOutdated(kind=failed.kind) from None
     again.metadata, again.unique_key = failed.labels, failed.unique_key

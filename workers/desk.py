@@ -17,8 +17,10 @@ from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
 from infra.overview import Place
+from quotas.ledger import QuotaExceeded
 from workers import lifecycle
 from workers.context import LostLease
+from workers.files import attached
 from workers.lifecycle import Attempt, Backlog, End, Ended, Kept, Ready, Return, Submission, Submitted, TooManyQueued
 
 _MOST_AT_ONCE = 200
@@ -36,6 +38,7 @@ class Desk:
         """Start with nothing to do."""
         self._ground = ground
         self._backlog = Backlog(ground.database, ground.settings.account_queued, time.monotonic)
+        self._files = _coalescer(partial(attached.look_up, ground))
         self._admissions = _coalescer(self._admit_all)
         self._announcements = _coalescer(self._announce)
         self._queue = Breaker("the queue", patience_s=_QUEUE_PATIENCE_S, rest_s=_QUEUE_REST_S, passing=road.AWAY)
@@ -47,12 +50,19 @@ class Desk:
     async def submit(self, submission: Submission) -> Submitted:
         """Admit a job; raises the fact that refuses it.
 
-        While it is unknown whether it was admitted it is asked again, for a few seconds: by the submission's id.
+        While it is unknown whether it was admitted it is asked again, for a few seconds: by the submission's id. One
+        that the quota does not allow becomes what it may be instead, where it leaves that to the studio.
         """
+        if wanted := submission.request.file_ids():
+            files = await self._files.ask((submission.account.id, wanted))
+            submission = msgspec.structs.replace(submission, files=files)
         ready = lifecycle.prepare(self._ground, submission)
         if ready.refusal is not None and not ready.is_named:
             raise ready.refusal
         answer, announced = await self._admissions.put((ready, asyncio.get_running_loop().time()))
+        while isinstance(answer, QuotaExceeded) and (less := lifecycle.cheaper(self._ground, ready)) is not None:
+            ready = less
+            answer, announced = await self._admissions.put((ready, asyncio.get_running_loop().time()))
         if isinstance(answer, PulseError):
             raise answer
         if announced is not None and (place := await announced) is not None:

@@ -33,6 +33,14 @@ class Delta(Said, frozen=True):
     text: str
 
 
+class ToolCall(Said, frozen=True, tag="tool_call"):
+    """The model wants a tool used; `arguments` are a JSON object, as text, and whole."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Progress(Said, frozen=True):
     """`done` of `total` steps of a `stage` are through."""
 
@@ -44,7 +52,8 @@ class Progress(Said, frozen=True):
 class Usage(Said, frozen=True):
     """What the model counted, in its own tokens (`estimated` where it counted nothing), and why it stopped.
 
-    `finish_reason` is `stop`, `length` (the output cap), `filtered`, or `canceled`.
+    `cached_tokens` are a part of the input, `reasoning_tokens` of the output. `finish_reason` is `stop`, `length` (the
+    output cap), `filtered`, `tools` (it wants some used), or `canceled`.
     """
 
     model: str
@@ -52,6 +61,8 @@ class Usage(Said, frozen=True):
     output_tokens: int
     finish_reason: str
     estimated: bool = False
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Warning(Said, frozen=True):  # noqa: A001 (the event's name on the wire)
@@ -107,7 +118,19 @@ class Batch(Said, frozen=True):
 
 
 AnySaid = (
-    Queued | Started | Restarted | Delta | Progress | Usage | Warning | Succeeded | Failed | Canceled | Expired | Batch
+    Queued
+    | Started
+    | Restarted
+    | Delta
+    | ToolCall
+    | Progress
+    | Usage
+    | Warning
+    | Succeeded
+    | Failed
+    | Canceled
+    | Expired
+    | Batch
 )
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
@@ -118,8 +141,8 @@ def encode(said: Said) -> bytes:
 
 
 def line(said: Said) -> Line:
-    """Return the event as its streams get it: pieces of text and their count concern nobody but the job's followers."""
-    return Line(encode(said), shared=not isinstance(said, Delta | Usage))
+    """Return the event as its streams get it: an answer and its count concern nobody but the job's followers."""
+    return Line(encode(said), shared=not isinstance(said, Delta | ToolCall | Usage))
 
 
 def decode(data: bytes) -> AnySaid:

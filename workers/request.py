@@ -1,7 +1,9 @@
 """What every job request has in common; each room's `spec.py` derives its own kind from it."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from uuid import UUID
 
 from msgspec import Meta, Struct
 
@@ -46,11 +48,26 @@ def check_webhook(url: str, settings: Settings) -> None:
     fetch.check(url, fetch.webhooks(settings), field="webhook")
 
 
+class Attached(Struct, frozen=True, kw_only=True):
+    """A file of the account's that a request names, as it stands; `pages` are those of a PDF."""
+
+    id: UUID
+    name: str
+    state: str
+    media_type: str
+    size_bytes: int
+    pages: int | None = None
+
+
 class Asking(Struct, frozen=True, kw_only=True):
-    """Who asks, and what is known of what is asked for: `plan` is the code of the account's."""
+    """Who asks, and what is known of what is asked for: `plan` is the code of the account's.
+
+    `files` are those of the account that the request names (`Request.file_ids`); one that is not its own is not there.
+    """
 
     settings: Settings
     plan: str
+    files: Mapping[UUID, Attached] = {}
 
 
 class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -108,6 +125,10 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         if self.start_deadline is not None and self.start_deadline <= max(now, self.run_at or now):
             raise StartDeadlineTooEarly(field="start_deadline")
 
+    def file_ids(self) -> Sequence[UUID]:
+        """Return the files that are to be looked up before the request is resolved."""
+        return ()
+
     def resolved(self, asking: Asking) -> "Request":
         """Return the request with every automatic choice made, as it is kept; raises where there is no such choice."""
         raise NotImplementedError
@@ -115,3 +136,11 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     def most(self, asking: Asking) -> dict[str, int]:
         """Return the most that a resolved request can cost, in units per meter."""
         raise NotImplementedError
+
+    def cheaper(self, asking: Asking) -> Self | None:  # noqa: ARG002 (most kinds have nothing cheaper)
+        """Return what a resolved request may be instead where its quota does not allow it; None: nothing cheaper."""
+        return None
+
+    def anew(self) -> Self:
+        """Return a request that was resolved as it was asked, so that its choices are made again."""
+        return self

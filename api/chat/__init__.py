@@ -1,12 +1,13 @@
-"""Chat over HTTP beside its jobs."""
+"""Chat over HTTP beside its jobs: completed in one call, and the models there are."""
 
 from litestar import Router
 
+from api.chat.complete import COMPLETE, complete, direct
 from api.chat.models import list_models
 
-__all__ = ["router"]
+__all__ = ["COMPLETE", "complete", "direct", "router"]
 
 
 def router() -> Router:
     """Return the routes."""
-    return Router("/v1/chat", route_handlers=[list_models], tags=["chat"], security=[{"apiKey": []}])
+    return Router("/v1/chat", route_handlers=[complete, list_models], tags=["chat"], security=[{"apiKey": []}])

@@ -65,11 +65,24 @@ class JobAnswer(Struct, frozen=True, kw_only=True):
     urls: Urls
 
 
-class SubmittedAnswer(Struct, frozen=True, kw_only=True):
-    """An admitted job, and how the meters that it draws on stand now."""
+class Chosen(Struct, frozen=True, kw_only=True):
+    """Why a model answers: a stable code, and words in both languages."""
+
+    code: str
+    en: str
+    ar: str
+
+
+class SubmittedAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An admitted job, and how the meters that it draws on stand now.
+
+    `model` is the one that is to answer and `reason` says why, where the job asks one.
+    """
 
     job: JobAnswer
     quota: Mapping[str, Standing]
+    model: str | None = None
+    reason: Chosen | None = None
 
 
 class PageAnswer(Struct, frozen=True, kw_only=True):
@@ -110,6 +123,24 @@ def answer(request: Request[Any, Any, Any], job: Job | Admitted, waiting: Outloo
         charged=job.charged,
         urls=Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel", retry=f"{path}/retry"),
     )
+
+
+class _Routing(Struct):
+    reason: Chosen
+
+
+class _Input(Struct):
+    """What of a kept input tells who answers; kinds that ask no model have none of it."""
+
+    model: str | None = None
+    routing: _Routing | None = None
+
+
+def choice(job: Job | Admitted) -> tuple[str | None, Chosen | None]:
+    """Return the model that is to answer, and why."""
+    kept: Any = job.spec["input"]
+    found = msgspec.json.decode(kept, type=_Input) if isinstance(kept, msgspec.Raw) else msgspec.convert(kept, _Input)
+    return found.model, found.routing and found.routing.reason
 
 
 def tag_of(told: JobAnswer, body: bytes) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from api import answers, durations, events, heads, idempotency, prefer
 from api.body import Kinds
 from api.jobs import waiting
-from api.jobs.answers import SubmittedAnswer, answer, polite
+from api.jobs.answers import SubmittedAnswer, answer, choice, polite
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.frames import Form
@@ -23,7 +23,7 @@ from infra.models import LIVE, Account
 from infra.streams import START
 from workers.desk import Desk
 from workers.forecast import Forecasts
-from workers.lifecycle import Submission, Submitted
+from workers.lifecycle import Submission, Submitted, names
 from workers.request import Request as Asked
 from workers.views import Views
 
@@ -51,12 +51,38 @@ async def submit(
     request: Request[Any, Any, Any], account: Account, front: Front, desk: Desk, forecasts: Forecasts
 ) -> ASGIApp:
     """Take the job that `request` asks for, and answer as its headers want it."""
-    submission = Submission(
+    return await take(
+        request, front, desk, forecasts, submission_of(request, account, await front.bodies.read(request))
+    )
+
+
+def submission_of(
+    request: Request[Any, Any, Any], account: Account, asked: Asked, *, route: str = names.JOBS_ROUTE
+) -> Submission:
+    """Return the submission of what was asked in the body, as the headers want it; raises what is wrong with those."""
+    return Submission(
         account=account,
         idempotency_key=idempotency.key_of(request),
         cancel_after_s=_cancel_after_s(request),
-        request=await front.bodies.read(request),
+        request=asked,
+        route=route,
     )
+
+
+async def take(
+    request: Request[Any, Any, Any],
+    front: Front,
+    desk: Desk,
+    forecasts: Forecasts,
+    submission: Submission,
+    *,
+    usual_wait_s: int | None = None,
+) -> ASGIApp:
+    """Take a job and answer: with its stream, when it is over, or at once.
+
+    Where the caller does not say how long the call may be held, it is for `usual_wait_s`; None: not at all.
+    """
+    account = submission.account
     accepted, preferred = heads.first(request, b"accept"), heads.first(request, b"prefer")
     if accepted is not None and (form := events.form_of(request)) is not None:
         async with AsyncExitStack() as opening:  # whoever may not have another stream has no job either
@@ -64,10 +90,12 @@ async def submit(
             submitted = await desk.submit(submission)
             return await _stream(request, front, submitted, forecasts, form, opening)
     submitted = await desk.submit(submission)
+    wait_s = usual_wait_s
     if preferred is not None:
-        wait_s = prefer.wait_s(request.headers.getall("prefer"), front.ground.settings.wait_s)
-        if wait_s is not None:
-            return await _wait(request, front, submitted, forecasts, wait_s)
+        lines = request.headers.getall("prefer")
+        wait_s = prefer.wait_s(lines, front.ground.settings.wait_s, usual_s=usual_wait_s)
+    if wait_s is not None:
+        return await _wait(request, front, submitted, forecasts, wait_s)
     return await tell(request, submitted, forecasts)
 
 
@@ -97,7 +125,8 @@ async def tell(
 
 async def _told(request: Request[Any, Any, Any], submitted: Submitted, forecasts: Forecasts) -> SubmittedAnswer:
     job = answer(request, submitted.job, await forecasts.of(submitted.job, submitted.place))
-    return SubmittedAnswer(job=job, quota=submitted.quota)
+    model, reason = choice(submitted.job)
+    return SubmittedAnswer(job=job, quota=submitted.quota, model=model, reason=reason)
 
 
 def _place(submitted: Submitted) -> dict[str, str]:

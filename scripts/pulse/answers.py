@@ -5,6 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from scripts.pulse.words import Language
+
 
 class Reason(Struct):
     """Why a job failed, or a file was rejected."""
@@ -57,11 +59,27 @@ class Standing(Struct):
     used: int
 
 
+class Why(Struct):
+    """Why a model answers."""
+
+    code: str
+    en: str
+    ar: str
+
+
 class Submitted(Struct):
-    """An admitted job, and how the meters that it draws on stand."""
+    """An admitted job, and how the meters that it draws on stand; who is to answer, and why."""
 
     job: Job
     quota: dict[str, Standing]
+    model: str = ""
+    reason: Why | None = None
+
+    def chosen(self, language: Language) -> str:
+        """Return who answers and why, where that is news to whoever asked."""
+        if self.reason is None or self.reason.code == "asked":
+            return ""
+        return f"{self.model}: {getattr(self.reason, language)}"
 
 
 class Page(Struct):

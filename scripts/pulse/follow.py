@@ -19,6 +19,8 @@ class Said(Struct, frozen=True):
 
     type: str
     text: str = ""
+    name: str = ""
+    arguments: str = ""
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0

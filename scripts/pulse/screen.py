@@ -42,11 +42,15 @@ def note(text: str) -> None:
 class Screen:
     """Shows one job; a context manager, so that the terminal is left in order."""
 
-    def __init__(self, words: Words, quota: Mapping[str, Standing] | None = None) -> None:
-        """Begin now. `quota` is how the meters stood when the job was admitted; without it, nothing is timed."""
+    def __init__(self, words: Words, quota: Mapping[str, Standing] | None = None, chosen: str = "") -> None:
+        """Begin now. `quota` is how the meters stood when the job was admitted; without it, nothing is timed.
+
+        `chosen` says which model is to answer, and why.
+        """
         self.answer = ""
         self._words = words
         self._quota = quota
+        self._chosen = chosen
         self._usage: Said | None = None
         self._started_s = time.monotonic()
         self._first_s: float | None = None
@@ -57,6 +61,8 @@ class Screen:
 
     def __enter__(self) -> Self:
         """Begin."""
+        if self._chosen:
+            self._note(self._chosen)
         return self
 
     def __exit__(
@@ -86,6 +92,8 @@ class Screen:
             case "warning":
                 detail = ", ".join(map(str, said.detail.values()))
                 self._note(self._words.warning.format(code=said.code, detail=detail).rstrip())
+            case "tool_call":
+                self._note(f"{said.name}({said.arguments})")
             case "usage":
                 self._usage = said
             case "succeeded" | "canceled":

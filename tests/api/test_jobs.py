@@ -54,6 +54,9 @@ async def test_what_a_vendor_used_beyond_the_hold_is_overage_and_never_silent(
     balance = await balance_of(ground, account)
     assert (balance.used, balance.held, balance.overage) == (held, 0, 11 + 1000 * 5 - held)
     await assert_even(ground)
+    told = [event for _, event in events((await client.get(job["urls"]["events"])).text) if event["type"] == "warning"]
+    detail = {"meter": "chat_tokens", "held": held, "used": 11 + 1000 * 5}
+    assert told == [{"type": "warning", "code": "overage", "detail": detail}]
 
 
 async def test_a_vendor_that_counts_nothing_is_charged_by_estimate_and_says_so(
@@ -62,7 +65,13 @@ async def test_a_vendor_that_counts_nothing_is_charged_by_estimate_and_says_so(
     vendor.script = [Answer(end="no usage")]
     async with working(settings):
         job = await until(client, await submit(client, chat("four by four: 16")))
-    assert job["result"]["usage"] == {"input_tokens": 4, "output_tokens": 5, "estimated": True}
+    assert job["result"]["usage"] == {
+        "input_tokens": 4,
+        "cached_tokens": 0,
+        "output_tokens": 5,
+        "reasoning_tokens": 0,
+        "estimated": True,
+    }
     assert job["charged"] == {"chat_tokens": 4 + 5 * 5}
 
 

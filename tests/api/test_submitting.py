@@ -111,7 +111,7 @@ async def test_a_submission_can_be_answered_with_all_that_its_job_says(client: C
     submitted = json.loads(first.partition("data: ")[2])
     job = submitted["job"]
     assert answer.headers["location"] == job["urls"]["self"]
-    assert (job["state"], submitted.keys()) == ("queued", {"job", "quota"})
+    assert (job["state"], submitted.keys()) == ("queued", {"job", "quota", "model", "reason"})
     assert submitted["quota"]["chat_tokens"]["held"] > 0
     told = [event["type"] for _, event in events(rest)]
     assert (told[0], told[-1]) == ("queued", "succeeded")
@@ -126,7 +126,7 @@ async def test_what_a_job_says_can_come_as_lines_of_json(client: Client, setting
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     lines: list[dict[str, Any]] = [json.loads(line) for line in answer.text.splitlines() if line]
     assert [lines[0]["type"], lines[1]["type"], lines[-1]["type"]] == ["submitted", "queued", "succeeded"]
-    assert {"type", "job", "quota"} == set(lines[0])
+    assert {"type", "job", "quota", "model", "reason"} == set(lines[0])
 
 
 async def test_an_error_is_no_stream(client: Client) -> None:

@@ -103,6 +103,8 @@ class StandIn:
         #: What the calls beside `POST /v1/jobs` answer.
         self.answers: dict[str, Any] = {}
         self.made: dict[str, str] = {}
+        #: What `POST /v1/jobs` says of who answers, and why.
+        self.chosen: dict[str, Any] = {}
         #: Waited for before the last event of a stream.
         self.hold = threading.Event()
         self.hold.set()
@@ -171,7 +173,7 @@ class _Handler(loopback.Handler):
         elif call.method == "POST":
             job_id = self.stand_in.made.setdefault(call.headers["idempotency-key"], JOB_ID)
             quota = {"chat_tokens": {"limit": 1000, "used": 100, "held": 50, "remaining": 850, "resets_at": None}}
-            self._send(202, {"job": job(id=job_id), "quota": quota})
+            self._send(202, {"job": job(id=job_id), "quota": quota, **self.stand_in.chosen})
         else:
             self._send(200, job())
 

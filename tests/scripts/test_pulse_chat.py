@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +57,36 @@ def test_options_become_members_of_the_request(pulse: Pulse, api: StandIn) -> No
         "max_output_tokens": 9,
         "temperature": 0.0,
     }
+
+
+def test_pictures_and_files_are_shown_with_the_question(pulse: Pulse, api: StandIn, tmp_path: Path) -> None:
+    path = tmp_path / "صورة.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert pulse("chat", "--image", str(path), "--file", JOB_ID, "--effort", "low", "Hi").exit_code == 0
+    asked = api.submissions[0].body["input"]
+    assert asked["effort"] == "low"
+    assert asked["messages"][0]["content"] == [
+        {"type": "image", "data": "iVBORw0KGgo=", "media_type": "image/png"},
+        {"type": "file", "file_id": JOB_ID},
+        {"type": "text", "text": "Hi"},
+    ]
+
+
+def test_what_is_no_picture_is_not_sent(pulse: Pulse, api: StandIn, tmp_path: Path) -> None:
+    for path in ("notes.txt", str(tmp_path / "none.png")):
+        done = pulse("chat", "--image", path, "Hi")
+        assert (done.exit_code, api.submissions) == (1, [])
+        assert path in done.stderr
+
+
+def test_who_answers_and_why_is_told_beside_the_answer(pulse: Pulse, api: StandIn) -> None:
+    reason = {"code": "proof", "en": "It asks for a proof.", "ar": "يطلب برهانًا."}
+    api.chosen = {"model": "wire-1", "reason": reason}
+    done = pulse("chat", "Hi")
+    assert done.stdout == TEXT
+    assert done.stderr.splitlines()[0] == "wire-1: It asks for a proof."
+    api.chosen = {"model": "wire-1", "reason": reason | {"code": "asked"}}
+    assert "proof" not in pulse("chat", "Hi").stderr, "whoever named a model knows"
 
 
 def test_how_long_a_try_may_take_is_said_beside_the_input(pulse: Pulse, api: StandIn) -> None:

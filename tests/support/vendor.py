@@ -18,7 +18,12 @@ class Answer(Struct, kw_only=True):
     deltas: list[str] = field(default_factory=lambda: list(WORDS))
     input_tokens: int = 11
     output_tokens: int = 7
+    #: Of the input and of the output, where they are told apart.
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     finish_reason: str = "stop"
+    #: Calls of tools, as (id, name, arguments), said in pieces after the deltas.
+    tool_calls: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     #: "cut": the stream ends cleanly but without its end; "drop": the connection breaks; "garbage": no JSON.
     end: Literal["whole", "no usage", "usage on the last choice", "cut", "drop", "garbage", "error event"] = "whole"
     status: int = 200
@@ -118,6 +123,11 @@ class Vendor:
             self.speaking.set()
         if answer.hold is not None and len(answer.deltas) <= answer.hold_after:
             await answer.hold.wait()
+        for index, (call_id, name, arguments) in enumerate(answer.tool_calls):
+            first = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            send(_chunk({"tool_calls": [first]}))
+            for piece in (arguments[:3], arguments[3:]):
+                send(_chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
         if answer.end == "drop":
             writer.transport.abort()
             return
@@ -126,7 +136,7 @@ class Vendor:
         elif answer.end == "error event":
             send(b'data: {"error": {"message": "overloaded", "type": "server_error"}}\n\n')
         elif answer.end != "cut":
-            used = (answer.input_tokens, answer.output_tokens)
+            used = _usage(answer)
             early = used if answer.end == "usage on the last choice" else None
             send(_chunk({}, finish_reason=answer.finish_reason, usage=early))
             if answer.end == "whole":
@@ -137,7 +147,7 @@ class Vendor:
 
 
 def _chunk(
-    delta: dict[str, str] | None, *, finish_reason: str | None = None, usage: tuple[int, int] | None = None
+    delta: dict[str, Any] | None, *, finish_reason: str | None = None, usage: dict[str, Any] | None = None
 ) -> bytes:
     chunk: dict[str, Any] = {
         "id": "c-1",
@@ -145,12 +155,19 @@ def _chunk(
         "created": 0,
         "model": "wire-1",
         "choices": [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
-        "usage": None,
+        "usage": usage,
     }
-    if usage is not None:
-        chunk["usage"] = {
-            "prompt_tokens": usage[0],
-            "completion_tokens": usage[1],
-            "total_tokens": sum(usage),
-        }
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    usage: dict[str, Any] = {
+        "prompt_tokens": answer.input_tokens,
+        "completion_tokens": answer.output_tokens,
+        "total_tokens": answer.input_tokens + answer.output_tokens,
+    }
+    if answer.cached_tokens is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": answer.cached_tokens}
+    if answer.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": answer.reasoning_tokens}
+    return usage

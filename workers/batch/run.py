@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -19,7 +19,8 @@ from workers.batches import copying, holding, inputs, reading, telling, verdicts
 from workers.batches.lines import Reader
 from workers.batches.refusals import BatchRefused
 from workers.context import LostLease, Made, Run
-from workers.request import Asking
+from workers.files import attached
+from workers.request import Asking, Attached
 
 _TELL_EVERY_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 2.0
@@ -84,7 +85,14 @@ async def _read(batch: Batch, fd: int, run: Run) -> None:
     """Keep the lines of the input; while one chunk is written, the next one is decoded."""
     settings, progress = run.settings, _Progress(run, batch.size_bytes)
     reader = Reader(run.specs, Asking(settings=settings, plan=await _held(partial(_plan, run, batch))))
-    lines = reading.Input(fd, reader, batch, line_bytes=settings.body_limit_bytes, most_lines=settings.batch_lines)
+
+    async def look_up(file_ids: Collection[UUID]) -> Mapping[UUID, Attached]:
+        wanted = [(batch.account_id, list(file_ids))]
+        (found,) = await _held(partial(attached.look_up, run.ground, wanted))
+        return found
+
+    most = {"line_bytes": settings.body_limit_bytes, "most_lines": settings.batch_lines}
+    lines = reading.Input(fd, reader, batch, look_up=look_up, **most)
     coming = asyncio.create_task(lines.chunk())
     try:
         while (chunk := await coming) is not None:

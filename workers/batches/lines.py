@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
@@ -37,7 +38,8 @@ from workers.batches.refusals import (
     LineTooLong,
 )
 from workers.chat import anthropic, openai
-from workers.request import Asking, Request
+from workers.chat.spec import Chat
+from workers.request import Asking, Attached, Request
 
 type Form = Literal["own", "openai", "anthropic"]
 
@@ -74,6 +76,21 @@ class Refusal(Struct, frozen=True, kw_only=True):
     custom_id: str | None = None
     form: str = "own"
     is_kept: bool = False
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A line that was decoded and names files, which are to be looked up before it is resolved.
+
+    What is wrong with it is named from the line's own top: what stands in a member of it by that `place`; what a
+    vendor's shape has at its top stands in `ours` after it was read.
+    """
+
+    line: int
+    custom_id: str
+    form: Form
+    request: Request
+    place: str = ""
+    ours: str = ""
 
 
 class _Outline(Struct):
@@ -137,8 +154,8 @@ class Reader:
         """Return what is told of a line that is longer than any request may be."""
         return Refusal(line=number, error=lifecycle.failure(LineTooLong(limit_bytes=self._most_bytes)))
 
-    def read(self, number: int, raw: bytes, *, is_open: bool = False) -> Line | Refusal:
-        """Return what a line asks for, or the one fact for which it is refused.
+    def read(self, number: int, raw: bytes, *, is_open: bool = False) -> Line | Refusal | Waiting:
+        """Return what a line asks for, or the one fact for which it is refused; what names files waits for `finish`.
 
         `is_open` says that the input ended before the line did: one that breaks off was cut short.
         """
@@ -150,42 +167,55 @@ class Reader:
             outline = _outlined(raw, is_open=is_open)
             form = outline.form
             custom_id = _custom_id(outline)
-            request = self._request(raw, outline, form)
-            return self._line(number, custom_id, form, request)
+            found = self._decoded(number, custom_id, raw, outline, form)
         except PulseError as error:
             if custom_id is None:
                 custom_id = _unfit(raw, error) if outline is None else _readable(outline.custom_id)
             return Refusal(line=number, custom_id=custom_id, form=form, error=lifecycle.failure(error))
+        return found if found.request.file_ids() else self.finish(found, {})
 
-    def _request(self, raw: bytes, outline: _Outline, form: Form) -> Request:
+    def finish(self, waiting: Waiting, files: Mapping[UUID, Attached]) -> Line | Refusal:
+        """Return what a decoded line asks for, now that its files are known, or the one fact that refuses it."""
+        asking = msgspec.structs.replace(self._asking, files=files) if files else self._asking
+        request = waiting.request
+
+        def resolve() -> Line:
+            request.check(asking.settings)
+            return self._line(waiting, request.resolved(asking), asking)
+
+        try:
+            return _inside(waiting.place, resolve, ours=waiting.ours, asked=request) if waiting.place else resolve()
+        except PulseError as error:
+            told = lifecycle.failure(error)
+            return Refusal(line=waiting.line, custom_id=waiting.custom_id, form=waiting.form, error=told)
+
+    def _decoded(self, number: int, custom_id: str, raw: bytes, outline: _Outline, form: Form) -> Waiting:
         if form == "own":
             outline.check_own()
-            return self._resolved(self._lines.decode(raw))
+            return Waiting(line=number, custom_id=custom_id, form=form, request=self._lines.decode(raw))
         if form == "anthropic":
-            params = bytes(decode(raw, _anthropic).params)
-            return _inside("params", lambda: self._resolved(anthropic.request(params)), ours="input.")
-        asked = decode(raw, _openai)
-        body = bytes(asked.body)
-        if asked.url == _CHAT_URL:
-            return _inside("body", lambda: self._resolved(openai.request(body)), ours="input.")
-        if asked.url == _JOBS_URL:
-            return _inside("body", lambda: self._own(body))
-        raise InvalidValue(field="url", value=asked.url)
+            place, ours, body = "params", "input.", bytes(decode(raw, _anthropic).params)
+            request = _inside(place, lambda: anthropic.request(body), ours=ours)
+        else:
+            asked = decode(raw, _openai)
+            if asked.url not in {_CHAT_URL, _JOBS_URL}:
+                raise InvalidValue(field="url", value=asked.url)
+            place, ours, body = "body", "input." if asked.url == _CHAT_URL else "", bytes(asked.body)
+            request = _inside(place, lambda: self._of_url(asked.url, body), ours=ours)
+        return Waiting(line=number, custom_id=custom_id, form=form, request=request, place=place, ours=ours)
 
-    def _own(self, body: bytes) -> Request:
+    def _of_url(self, url: str, body: bytes) -> Request:
+        if url == _CHAT_URL:
+            return openai.request(body)
         decode(body, _outline).check_own()
-        return self._resolved(self._requests.decode(body))
+        return self._requests.decode(body)
 
-    def _resolved(self, request: Request) -> Request:
-        request.check(self._asking.settings)
-        return request.resolved(self._asking)
-
-    def _line(self, number: int, custom_id: str, form: Form, request: Request) -> Line:
-        units = {meter: amount for meter, amount in request.most(self._asking).items() if amount > 0}
+    def _line(self, read: Waiting, request: Request, asking: Asking) -> Line:
+        units = {meter: amount for meter, amount in request.most(asking).items() if amount > 0}
         return Line(
-            line=number,
-            custom_id=custom_id,
-            form=form,
+            line=read.line,
+            custom_id=read.custom_id,
+            form=read.form,
             kind=request.kind,
             spec=_spec(request),
             labels=msgspec.json.encode(request.metadata) if request.metadata else None,
@@ -194,17 +224,20 @@ class Reader:
         )
 
 
-def _inside(place: str, read: Callable[[], Request], *, ours: str = "") -> Request:
-    """Read what stands in a member of the line, and name the fields of what is wrong from the line's own top.
+def _inside[T](place: str, read: Callable[[], T], *, ours: str = "", asked: Request | None = None) -> T:
+    """Return what `read` does, and name the fields of what is wrong from the line's own top.
 
-    What a vendor's shape has at its top stands in `ours` after it was read.
+    What a vendor's shape has at its top stands in `ours` after it was read as what was `asked`.
     """
     try:
         return read()
     except PulseError as error:
         if "field" not in error.facts:
             raise
-        field = str(error.facts["field"]).removeprefix(ours)
+        field = str(error.facts["field"])
+        if place == "params" and isinstance(asked, Chat):
+            field = anthropic.theirs(field, asked)
+        field = field.removeprefix(ours)
         raise type(error)(**error.facts | {"field": place if field == "body" else f"{place}.{field}"}) from None
 
 

@@ -6,7 +6,7 @@ So a death anywhere goes on where it stopped, and whoever was taken for dead and
 import asyncio
 import os
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -22,8 +22,9 @@ from infra.whole import whole
 from workers import lifecycle
 from workers.batches import results, telling, verdicts
 from workers.batches.cutting import Cut, Cutter
-from workers.batches.lines import Line, Reader, Refusal
+from workers.batches.lines import Line, Reader, Refusal, Waiting
 from workers.batches.refusals import DuplicateCustomId, TooManyLines
+from workers.request import Attached
 
 _PIECE_BYTES: Final = 128 * 1024
 # A chunk ends with the line with which it is so large: in memory it takes a few times its bytes.
@@ -32,6 +33,10 @@ _CHUNK_BYTES: Final = 2 * 1024 * 1024
 # Others have their turn after so many lines, and after so many bytes of them.
 _TURN_LINES: Final = 64
 _TURN_BYTES: Final = 64 * 1024
+
+
+#: Finds what is known of the account's files.
+type LookUp = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, Attached]]]
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
@@ -47,10 +52,13 @@ class Chunk(Struct, frozen=True, kw_only=True):
 class Input:
     """The lines of an open file, from where a batch was read to."""
 
-    def __init__(self, fd: int, reader: Reader, batch: Batch, *, line_bytes: int, most_lines: int) -> None:
-        """Read `fd`; a line may have `line_bytes`, and the batch `most_lines`."""
+    def __init__(
+        self, fd: int, reader: Reader, batch: Batch, *, look_up: LookUp, line_bytes: int, most_lines: int
+    ) -> None:
+        """Read `fd`; a line may have `line_bytes`, and the batch `most_lines`. `look_up` finds files that are named."""
         self._fd = fd
         self._reader = reader
+        self._look_up = look_up
         self._cutter = Cutter(batch.read_bytes, batch.read_lines, line_bytes)
         self._cuts = deque[Cut]()
         self._place = self._read = batch.read_bytes
@@ -63,9 +71,9 @@ class Input:
 
         While they are decoded, others have their turns.
         """
-        start, lines, refused = self._place, list[Line](), list[Refusal]()
+        start, lines, refused, waiting = self._place, list[Line](), list[Refusal](), list[Waiting]()
         turn_lines = turn_bytes = 0
-        while len(lines) + len(refused) < _CHUNK_LINES and self._place - start < _CHUNK_BYTES:
+        while len(lines) + len(refused) + len(waiting) < _CHUNK_LINES and self._place - start < _CHUNK_BYTES:
             cut = await self._cut()
             if cut is None:
                 self._place, self._number = self._cutter.place, self._cutter.number  # of blank lines, at the end
@@ -75,16 +83,31 @@ class Input:
             match self._line(cut):
                 case Line() as line:
                     lines.append(line)
-                case refusal:
+                case Waiting() as named:
+                    waiting.append(named)
+                case Refusal() as refusal:
                     refused.append(refusal)
             if turn_lines >= _TURN_LINES or turn_bytes >= _TURN_BYTES:
                 turn_lines = turn_bytes = 0
                 await asyncio.sleep(0)
         if self._place == start:
             return None
+        if waiting:
+            await self._finish(waiting, lines, refused)
         return Chunk(start=start, end=self._place, number=self._number, lines=lines, refused=refused)
 
-    def _line(self, cut: Cut) -> Line | Refusal:
+    async def _finish(self, waiting: list[Waiting], lines: list[Line], refused: list[Refusal]) -> None:
+        """Add the lines that name files to the others, in their order."""
+        files = await self._look_up({file_id for named in waiting for file_id in named.request.file_ids()})
+        for named in waiting:
+            match self._reader.finish(named, files):
+                case Line() as line:
+                    lines.append(line)
+                case refusal:
+                    refused.append(refusal)
+        lines.sort(key=lambda line: line.line)
+
+    def _line(self, cut: Cut) -> Line | Refusal | Waiting:
         self._lines += 1
         if self._lines > self._most_lines:
             raise TooManyLines(limit=self._most_lines)

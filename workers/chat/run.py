@@ -1,13 +1,26 @@
 """How a conversation is continued: the model's deltas are said as they come, and its own count is what is charged."""
 
+import asyncio
+import contextlib
+from contextlib import aclosing
+
+import structlog
+
 from infra.settings import Settings
-from providers import catalog, moderation, tokens
-from providers.gateway import Turned
-from providers.types import ChatCall, Counted, Finish, Text, TextDelta, Turn
+from providers import moderation
+from providers.gateway import Serving, Turned
+from providers.types import Finish, ProviderError, Resumable, TextDelta, Thought, Token, ToolCall
 from workers import events
-from workers.chat import costs
+from workers.chat import answer, measure, parts, routing, turns
+from workers.chat.answer import Answer
 from workers.chat.spec import Chat
 from workers.context import Made, Run
+from workers.files import attached
+from workers.request import Asking
+
+log = structlog.stdlib.get_logger()
+# How long a cancelled job waits for a vendor to be told that its answer is not wanted any more.
+_PATIENCE_S = 5.0
 
 
 def timeout_s(settings: Settings) -> float:
@@ -16,72 +29,100 @@ def timeout_s(settings: Settings) -> float:
 
 
 async def make(request: Chat, run: Run) -> Made:
-    """Ask the model and return its whole answer; raises `ProviderError` and `ContentRefused`.
+    """Ask the model and return its whole answer; raises `ProviderError`, `AttachmentGone` and `ContentRefused`.
 
-    A second attempt starts over and says so: what a model would have said next cannot be known.
+    A second attempt says the answer from its beginning: the same one, where the first kept how to find it again at its
+    vendor, and another one otherwise.
     """
     asked = request.input
-    model = catalog.resolve(run.settings, asked.model, field="input.model")
+    chain = routing.models(run.settings, asked)
     if run.job.attempt > 1:
         await run.say(events.Restarted(attempt=run.job.attempt))
-    await moderation.ask(run.settings, [message.content for message in asked.messages], field="input.messages")
-    likely_input = tokens.estimate(model, *(message.content for message in asked.messages))
-    text, tally, finish = "", tokens.Tally(model), None
-    call = ChatCall(
-        model=model.id,
-        turns=[Turn(message.role, [Text(message.content)]) for message in asked.messages],
-        output_tokens=asked.max_output_tokens or model.output_tokens,
-        temperature=asked.temperature,
+    texts = [text for _, text in parts.texts(asked.messages)]
+    await moderation.ask(run.settings, texts, field="input.messages")
+    loaded = await attached.load(run.ground, run.job.account_id, request.file_ids())
+    files = {file_id: file for file_id, (file, _) in loaded.items()}
+    saying = _Saying(
+        run, Answer(run.settings, asked, chain, measure.likely(chain[0], asked, files)), run.resume.get("token")
     )
-    async for said in run.gateway.stream([model], call):
+    call = turns.call(asked, loaded, output_tokens=asked.max_output_tokens or chain[0].output_tokens)
+    try:
+        async with aclosing(run.gateway.stream(chain, call, token=saying.token)) as stream:
+            async for said in stream:
+                await saying.hear(said)
+    except asyncio.CancelledError:
+        if run.cancel_requested and saying.token is not None:
+            await _abandon(run, saying.token)
+        raise
+    assert saying.finish is not None, "a vendor's stream ends with Finish or raises"
+    made = saying.answer.finished(saying.finish)
+    await run.say(answer.usage(made))
+    await _tell_overage(run, request.most(Asking(settings=run.settings, plan="", files=files)), made)
+    return made
+
+
+class _Saying:
+    """Passes on what the gateway says, and remembers what is needed to go on or to stop."""
+
+    def __init__(self, run: Run, answer: Answer, token: Token | None) -> None:
+        self.answer = answer
+        self.token = token
+        self.finish: Finish | None = None
+        self._run = run
+
+    async def hear(self, said: object) -> None:
+        """Take one of `gateway.Said`."""
         match said:
             case TextDelta(text=piece):
-                text += piece
-                tally.add(piece)
-                await run.say(events.Delta(text=piece))
-                run.record(_made(run.settings, model, text, _estimate(model, likely_input, tally, "canceled")))
+                self.answer.add(piece)
+                await self._run.say(events.Delta(text=piece))
+                self._run.record(self.answer.stopped)
+            case ToolCall():
+                self.answer.add(said)
+                await self._run.say(events.ToolCall(id=said.id, name=said.name, arguments=said.arguments))
+                self._run.record(self.answer.stopped)
+            case Thought():
+                self.answer.add(said)
+            case Resumable(token=token):
+                self.token = token
+                await self._run.checkpoint({"token": token})
+            case Serving(model=model):
+                await self._warn(self.answer.turn(model))
             case Turned():
-                text, tally = "", tokens.Tally(model)
-                await run.say(events.Restarted(attempt=run.job.attempt))
+                await self._start_over(said)
             case Finish():
-                finish = said
+                self.finish = said
             case _:
                 pass
-    assert finish is not None, "a vendor's stream ends with Finish or raises"
-    usage = _estimate(model, likely_input, tally, finish.reason)
-    if finish.counted is not None:
-        usage = events.Usage(
-            model=model.id,
-            input_tokens=finish.counted.input_tokens,
-            output_tokens=finish.counted.output_tokens,
-            finish_reason=finish.reason,
-        )
-    await run.say(usage)
-    return _made(run.settings, model, text, usage)
+
+    async def _start_over(self, turned: Turned) -> None:
+        """Forget what was said, and where it was to be found again."""
+        if self.token is not None:
+            self.token = None
+            await self._run.checkpoint({})
+        if not self.answer.is_empty:
+            self.answer.clear()
+            await self._run.say(events.Restarted(attempt=self._run.job.attempt))
+        await self._warn(self.answer.turn(turned.model, turned.because))
+
+    async def _warn(self, warning: events.Warning | None) -> None:
+        if warning is not None:
+            await self._run.say(warning)
 
 
-def _estimate(model: catalog.Model, input_tokens: int, tally: tokens.Tally, reason: str) -> events.Usage:
-    return events.Usage(
-        model=model.id,
-        input_tokens=input_tokens,
-        output_tokens=tally.tokens,
-        finish_reason=reason,
-        estimated=True,
-    )
+async def _abandon(run: Run, token: Token) -> None:
+    """Have the vendor stop an answer that its account does not want any more."""
+    with contextlib.suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            await run.gateway.abandon(token)
+            return
+    log.warning("an answer that nobody wants may still be made", job=str(run.job.id))
 
 
-def _made(settings: Settings, model: catalog.Model, text: str, usage: events.Usage) -> Made:
-    counted = Counted(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-    return Made(
-        result={
-            "text": text,
-            "model": model.id,
-            "finish_reason": usage.finish_reason,
-            "usage": {
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "estimated": usage.estimated,
-            },
-        },
-        used=costs.used(settings, model, counted),
-    )
+async def _tell_overage(run: Run, held: dict[str, int], made: Made) -> None:
+    """Say where the vendor counted more than was held: it is charged as far as the quota reaches, and recorded."""
+    for meter, used in made.used.items():
+        if used > held.get(meter, 0):
+            log.warning("more was used than was held", job=str(run.job.id), meter=meter, used=used, held=held)
+            detail = {"meter": meter, "held": held.get(meter, 0), "used": used}
+            await run.say(events.Warning(code="overage", detail=detail))

@@ -1,38 +1,28 @@
 """What may be asked of the chat room, and the most that it can cost."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Self
+from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
 
-from providers import catalog, moderation, tokens
-from workers.chat import caps, costs
+from infra.decoding import UnknownField
+from infra.settings import Settings
+from providers import catalog, moderation
+from providers.catalog import Model
+from workers.chat import attachments, caps, costs, measure, parts, routing, schemas
+from workers.chat.parts import Message
+from workers.chat.routing import Choice
+from workers.chat.shape import ChatInput
 from workers.request import Asking, Request
 
-# What chat templates add: marks around each message, and the system prompt of a model that has one of its own
-# (SmolLM2's is about 30 tokens). Both are above what any template in use adds.
-_MESSAGE_TOKENS = 16
-_PROMPT_TOKENS = 64
+__all__ = ["Chat", "ChatInput", "Message"]
+
 _DEFAULT_OUTPUT_TOKENS = 1024
-
-
-class Message(Struct, kw_only=True, forbid_unknown_fields=True):
-    """One turn of the conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[str, Meta(min_length=1, max_length=200_000)]
-
-
-class ChatInput(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A conversation that the model is to continue."""
-
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=256, description="Oldest first.")]
-    model: Annotated[str, Meta(max_length=128, description="A model's id, or `auto`.")] = catalog.AUTO
-    max_output_tokens: (
-        Annotated[int, Meta(ge=1, le=128_000, description="Cap of the answer; the model's own cap holds in any case.")]
-        | None
-    ) = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+# What a model thinks is a part of its output.
+_DEFAULT_THINKING_TOKENS = 7168
+# On the operator's own hardware.
+_OWN = ("compatible", "local")
 
 
 class Chat(Request, tag="chat"):
@@ -40,25 +30,70 @@ class Chat(Request, tag="chat"):
 
     input: ChatInput
 
-    def resolved(self, asking: Asking) -> "Chat":
-        """Return the request with its model and output cap decided.
+    def check(self, settings: Settings) -> None:
+        """Raise what is wrong with the request by itself, by the field's path."""
+        super().check(settings)
+        if self.input.routing is not None:
+            raise UnknownField(field="input.routing")
+        parts.check(self.input.messages)
+        schemas.check_tools(self.input.tools, self.input.tool_choice)
+        if self.input.format is not None:
+            schemas.check_form(self.input.format)
 
-        Raises what `catalog.resolve` does, `PromptTooLong`, or `ContentRefused`.
+    def file_ids(self) -> Sequence[UUID]:
+        """Return the files that the conversation names."""
+        return attachments.ids(self.input.messages)
+
+    def resolved(self, asking: Asking) -> Self:
+        """Return the request with its model, those that may answer in its place, and its output cap decided.
+
+        Raises what `routing.choose` and `attachments.check` raise, `PromptTooLong` and `ContentRefused`.
         """
-        settings, messages = asking.settings, self.input.messages
-        model = catalog.resolve(settings, self.input.model, field="input.model", plan=asking.plan)
-        caps.check(settings, model, tokens.estimate(model, *(message.content for message in messages)))
-        moderation.check(settings, ((f"input.messages[{n}].content", each.content) for n, each in enumerate(messages)))
-        output_cap = caps.output(settings, model, self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS)
-        decided = msgspec.structs.replace(self.input, model=model.id, max_output_tokens=output_cap)
-        return msgspec.structs.replace(self, input=decided)
+        attachments.check(self.input.messages, asking.files)
+        moderation.check(asking.settings, parts.texts(self.input.messages))
+        choice = routing.choose(self.input, asking)
+        caps.check(asking.settings, choice.chain[0], measure.likely(choice.chain[0], self.input, asking.files))
+        return self._as(choice, asking.settings)
 
     def most(self, asking: Asking) -> dict[str, int]:
-        """Return the bound on the input's tokens and the output cap, weighed for the model."""
-        model = catalog.resolve(asking.settings, self.input.model, field="input.model")
-        messages = self.input.messages
-        most = tokens.bound(model, *(message.content for message in messages))
-        most += _PROMPT_TOKENS + _MESSAGE_TOKENS * len(messages)
-        output_cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
-        most = min(most, model.context_tokens)
-        return costs.most(asking.settings, model, input_tokens=most, output_tokens=output_cap)
+        """Return the bound on the input's tokens and the output cap, weighed for the dearest model that may answer."""
+        cap = self.input.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
+        models = routing.models(asking.settings, self.input)
+        return costs.dearest(_most(model, self.input, cap, asking) for model in models)
+
+    def cheaper(self, asking: Asking) -> Self | None:
+        """Return the request for the next lesser choice that costs less, where the studio was left to choose."""
+        chosen = self.input.routing
+        if chosen is None or chosen.asked != catalog.AUTO:
+            return None
+        costs = sum(self.most(asking).values())
+        for choice in routing.steps(self.anew().input, asking):
+            other = self._as(choice, asking.settings)
+            if sum(other.most(asking).values()) < costs:
+                return other
+        return None
+
+    def anew(self) -> Self:
+        """Return the request as it was asked."""
+        chosen = self.input.routing
+        if chosen is None:
+            return self
+        asked = msgspec.structs.replace(self.input, model=chosen.asked, routing=None)
+        return msgspec.structs.replace(self, input=asked)
+
+    def _as(self, choice: Choice, settings: Settings) -> Self:
+        model = choice.chain[0]
+        cap = caps.output(settings, model, self.input.max_output_tokens or _cap(model, self.input))
+        decided = msgspec.structs.replace(self.input, model=model.id, max_output_tokens=cap, routing=choice.routing)
+        return msgspec.structs.replace(self, input=decided)
+
+
+def _cap(model: Model, asked: ChatInput) -> int:
+    """Return the usual cap: what is thought counts, and vendors' models think unless they are told not to."""
+    thinks = model.takes.effort and (asked.effort or ("none" if model.vendor in _OWN else "medium")) != "none"
+    return _DEFAULT_OUTPUT_TOKENS + (_DEFAULT_THINKING_TOKENS if thinks else 0)
+
+
+def _most(model: Model, asked: ChatInput, cap: int, asking: Asking) -> dict[str, int]:
+    read, said = measure.most(model, asked, asking.files), min(cap, model.output_tokens)
+    return costs.most(asking.settings, model, input_tokens=read, output_tokens=said)

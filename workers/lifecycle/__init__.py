@@ -18,7 +18,7 @@ from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, fail
 from workers.lifecycle.moments import cancel_late, expire, next_cancel_s
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, fingerprint, forget_keys
 from workers.lifecycle.stopping import stop
-from workers.lifecycle.submissions import Admitted, Ready, Submission, Submitted, prepare
+from workers.lifecycle.submissions import Admitted, Ready, Submission, Submitted, cheaper, prepare
 
 __all__ = [
     "KEEP_KEYS",
@@ -42,6 +42,7 @@ __all__ = [
     "announce",
     "cancel",
     "cancel_late",
+    "cheaper",
     "claim",
     "close",
     "draw",

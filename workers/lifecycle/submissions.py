@@ -17,7 +17,7 @@ from infra.queue import Lane
 from quotas import ledger
 from workers import pools
 from workers.lifecycle import names
-from workers.request import Asking, Request
+from workers.request import Asking, Attached, Request
 
 #: How a job was there before: submitted under the same Idempotency-Key, alive under the same unique key, or made as
 #: another go at the same failed job.
@@ -32,6 +32,7 @@ class Submission(Struct, frozen=True, kw_only=True):
 
     `replay_of` is the failed job of its own that this is another go at, `batch_id` the batch that it belongs to. It is
     cancelled when it is not over `cancel_after_s` seconds after it was made, which is the moment that its id tells.
+    `files` are what is known of those that the request names; an Idempotency-Key holds for its `route`.
     """
 
     account: Account
@@ -41,6 +42,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     replay_of: UUID | None = None
     batch_id: UUID | None = None
     cancel_after_s: float | None = None
+    files: Mapping[UUID, Attached] = {}
+    route: str = names.JOBS_ROUTE
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
@@ -90,10 +93,11 @@ class Ready(Struct, frozen=True, kw_only=True):
     """A submission with everything worked out that needs no database: the job, its rows' JSON, the most it can cost.
 
     One that has a `refusal` is not admitted; it may still be answered by what was asked before. `print` is the
-    fingerprint of a request with an Idempotency-Key.
+    fingerprint of a request with an Idempotency-Key. `request` is what is asked with its choices made.
     """
 
     asked: Submission
+    request: Request
     job: Admitted
     pool: str
     spec: str
@@ -114,14 +118,30 @@ def prepare(ground: Ground, asked: Submission) -> Ready:
     request, most, refusal = asked.request, dict[str, int](), None
     try:
         request.check(ground.settings)
-        asking = Asking(settings=ground.settings, plan=asked.account.plan)
+        asking = _asking(ground, asked)
         request = request.resolved(asking)
         most = request.most(asking)
     except PulseError as error:
         refusal = error
+    return _ready(asked, request, most, refusal)
+
+
+def cheaper(ground: Ground, ready: Ready) -> Ready | None:
+    """Return a submission that the quota did not allow as what may be made instead; None: there is nothing cheaper."""
+    asking = _asking(ground, ready.asked)
+    request = ready.request.cheaper(asking)
+    return None if request is None else _ready(ready.asked, request, request.most(asking))
+
+
+def _asking(ground: Ground, asked: Submission) -> Asking:
+    return Asking(settings=ground.settings, plan=asked.account.plan, files=asked.files)
+
+
+def _ready(asked: Submission, request: Request, most: Mapping[str, int], refusal: PulseError | None = None) -> Ready:
     job = _job(asked, request)
     return Ready(
         asked=asked,
+        request=request,
         job=job,
         pool=pools.of(job.kind),
         spec=msgspec.json.encode(job.spec).decode(),
@@ -136,7 +156,7 @@ def _print(asked: Submission) -> bytes:
     """Return a submission's fingerprint; another go at a job is asked for by that job alone."""
     if asked.replay_of is not None:
         return names.fingerprint(f"{names.JOBS_ROUTE}/{asked.replay_of}/retry", None)
-    return names.fingerprint(names.JOBS_ROUTE, asked.request)
+    return names.fingerprint(asked.route, asked.request)
 
 
 def _job(asked: Submission, request: Request) -> Admitted:

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -12,10 +13,13 @@ from infra.settings import Settings
 from tests.support.lives import asking
 from tests.support.readings import line
 from workers import kinds, lifecycle
-from workers.batches.lines import Line, Reader, Refusal
+from workers.batches.lines import Line, Reader, Refusal, Waiting
 from workers.lifecycle import Submission
+from workers.request import Attached
 
 SETTINGS = Settings(compatible_url="http://127.0.0.1:1/v1", compatible_models="wire-1", body_limit_bytes=2048)
+PICTURE, OTHER = UUID(int=1), UUID(int=2)
+FILES = {PICTURE: Attached(id=PICTURE, name="a.png", state="ready", media_type="image/png", size_bytes=10)}
 ASKED: dict[str, Any] = {
     "messages": [{"role": "user", "content": "صف القمر"}],
     "max_output_tokens": 16,
@@ -36,7 +40,9 @@ ANTHROPIC: dict[str, Any] = {"custom_id": "طلب ١", "params": BODY}
 def read(asked: Any, *, settings: Settings = SETTINGS, is_open: bool = False) -> Line | Refusal:
     """Read a line, JSON or bytes, as the seventh."""
     raw = asked if isinstance(asked, bytes) else json.dumps(asked, ensure_ascii=False).encode()
-    return Reader(kinds.SPECS, asking(settings)).read(7, raw, is_open=is_open)
+    reader = Reader(kinds.SPECS, asking(settings))
+    found = reader.read(7, raw, is_open=is_open)
+    return reader.finish(found, FILES) if isinstance(found, Waiting) else found
 
 
 def refusal(asked: Any, **facts: Any) -> tuple[str | None, str, str]:
@@ -57,15 +63,13 @@ def test_every_shape_says_the_same_and_is_resolved(asked: dict[str, Any], form: 
     found = read(asked)
     assert isinstance(found, Line)
     assert (found.line, found.custom_id, found.form, found.kind) == (7, "طلب ١", form, "chat")
-    assert msgspec.json.decode(found.spec) == {
+    spec = msgspec.json.decode(found.spec)
+    routing = spec["input"].pop("routing")
+    assert spec == {
         "kind": "chat",
-        "input": {
-            "messages": [{"role": "user", "content": "صف القمر"}],
-            "model": "wire-1",
-            "max_output_tokens": 16,
-            "temperature": None,
-        },
+        "input": {"messages": [{"role": "user", "content": "صف القمر"}], "model": "wire-1", "max_output_tokens": 16},
     }
+    assert (routing["asked"], routing["chain"]) == ("auto", ["wire-1"])
     assert found.units == {"chat_tokens": 64 + 16 + len("صف القمر".encode()) + 16 * 5}
     assert (found.labels, found.timeout_s) == (None, None)
 
@@ -220,3 +224,67 @@ def test_a_line_may_be_as_long_as_a_body_to_the_byte() -> None:
     assert len(fitting) == 2048
     assert isinstance(read(fitting), Line)
     assert refusal(fitting.replace(b"xx", b"xxx", 1))[1] == "line_too_long"
+
+
+def seen(file_id: UUID) -> dict[str, list[dict[str, Any]]]:
+    """Return, by the shape, what a user says who shows a file."""
+    text = {"type": "text", "text": "صف هذه"}
+    return {
+        "own": [text, {"type": "image", "file_id": str(file_id)}],
+        "openai": [text, {"type": "file", "file": {"file_id": str(file_id)}}],
+        "anthropic": [text, {"type": "image", "source": {"type": "file", "file_id": str(file_id)}}],
+    }
+
+
+def showing(form: str, file_id: UUID) -> dict[str, Any]:
+    """Return a line of a shape that shows a file."""
+    messages = [{"role": "user", "content": seen(file_id)[form]}]
+    if form == "own":
+        return {"custom_id": "a", "kind": "chat", "input": {"messages": messages}}
+    body = {"model": "auto", "max_tokens": 16, "messages": messages}
+    if form == "anthropic":
+        return {"custom_id": "a", "params": body | {"system": "أجب بإيجاز."}}
+    return {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def test_a_line_that_names_files_waits_for_them_and_holds_them() -> None:
+    raw = json.dumps(showing("own", PICTURE)).encode()
+    waiting = Reader(kinds.SPECS, asking(SETTINGS)).read(1, raw)
+    assert isinstance(waiting, Waiting)
+    assert list(waiting.request.file_ids()) == [PICTURE]
+    plain = read(ASKED_ALONE)
+    for form in ("own", "anthropic"):
+        found = read(showing(form, PICTURE))
+        assert isinstance(found, Line), found
+        assert isinstance(plain, Line)
+        assert found.units["chat_tokens"] > plain.units["chat_tokens"] + 1_000, "a picture is some thousand tokens"
+
+
+ASKED_ALONE = {"custom_id": "a", "kind": "chat", "input": ASKED}
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ("own", "input.messages[0].content[1].file_id"),
+        ("openai", "body.messages[0].content[1].file_id"),
+        ("anthropic", "params.messages[0].content[1].file_id"),
+    ],
+)
+def test_a_file_that_is_not_the_account_s_refuses_its_line_where_it_stands(form: str, field: str) -> None:
+    custom_id, code, reason = refusal(showing(form, OTHER))
+    assert (custom_id, code) == ("a", "attachment_not_found")
+    assert reason.startswith(f"{field}: ")
+
+
+def test_tools_and_forms_of_others_are_lines_too() -> None:
+    schema = {"type": "object"}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    found = read(OPENAI | {"body": BODY | {"tools": [tool], "response_format": form}})
+    assert isinstance(found, Line), found
+    kept = msgspec.json.decode(found.spec)["input"]
+    assert (kept["tools"][0]["name"], kept["format"]["schema"]) == ("weather", schema)
+    wrong = {"type": "function", "function": {"name": "weather", "parameters": {"type": "string"}}}
+    _, code, reason = refusal(OPENAI | {"body": BODY | {"tools": [wrong]}})
+    assert (code, reason.partition(" ")[0]) == ("invalid_schema", "body.tools[0].parameters.type")

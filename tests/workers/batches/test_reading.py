@@ -24,6 +24,7 @@ from tests.support.books import assert_even
 from tests.support.chats import Client
 from tests.support.lives import asking, job_of, run_of, tools
 from tests.support.readings import jsonl, line, reasons
+from tests.support.shelves import shelve
 from tests.support.uploads import kept
 from tests.support.work import working
 from workers import files, lifecycle
@@ -394,3 +395,22 @@ async def test_progress_is_said_now_and_then(ground: Ground, account: Account, m
     progress = [it for it in said if it["type"] == "progress"]
     assert 1 <= len(progress) < 10
     assert all(it["stage"] == "reading" and 0 < it["done"] <= it["total"] == len(data) for it in progress)
+
+
+async def test_files_that_lines_name_are_those_of_the_account(ground: Ground, account: Account) -> None:
+    mine = await shelve(ground, account, b"\x89PNG\r\n\x1a\n" + bytes(8), "image/png")
+    async with ground.database.begin() as session:
+        other = await accounts.create(session, "omar@example.com")
+    theirs = await shelve(ground, other, b"\x89PNG\r\n\x1a\n" + bytes(8), "image/png")
+
+    def showing(custom_id: str, file_id: UUID) -> dict[str, Any]:
+        content = [{"type": "text", "text": "صف هذه"}, {"type": "image", "file_id": str(file_id)}]
+        return line(custom_id) | {"input": {"messages": [{"role": "user", "content": content}]}}
+
+    data = jsonl(showing("a", mine), line("b"), showing("c", theirs), line("d"), showing("e", mine))
+    batch = await readings.read_all(ground, account, data)
+    kept = await readings.lines_of(ground, batch.id)
+    assert [it.custom_id for it in kept] == ["a", "b", "d", "e"]
+    assert kept[0].units["chat_tokens"] > kept[1].units["chat_tokens"]
+    assert readings.reasons(await readings.told_of(ground, batch.id)) == [(3, "c", "attachment_not_found")]
+    assert await readings.held_of(ground, account) == sum(it.units["chat_tokens"] for it in kept)

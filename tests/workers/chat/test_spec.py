@@ -1,0 +1,76 @@
+"""The hold of a chat: a bound at the dearest model that may answer, with all that comes with the words."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from infra.settings import Settings
+from providers import catalog, tokens
+from tests.support.catalogs import three
+from workers.chat.spec import Chat
+from workers.request import Asking, Attached
+
+PIXEL = "iVBORw0KGgoAAAAAAAAAAA=="
+PAPER, NOTES = UUID(int=1), UUID(int=2)
+FILES = {
+    PAPER: Attached(id=PAPER, name="a.pdf", state="ready", media_type="application/pdf", size_bytes=9_000, pages=3),
+    NOTES: Attached(id=NOTES, name="a.txt", state="ready", media_type="text/plain", size_bytes=500),
+}
+
+
+@pytest.fixture
+def who(tmp_path: Path) -> Asking:
+    """Somebody on the plan pro, with a PDF of three pages and a text of 500 bytes."""
+    return Asking(settings=three(Settings(), tmp_path), plan="pro", files=FILES)
+
+
+def held(who: Asking, content: Any, **options: Any) -> int:
+    """Return what a chat holds."""
+    message = {"role": "user", "content": content}
+    usual: dict[str, Any] = {"model": "middle", "fallbacks": [], "max_output_tokens": 100}
+    request = msgspec.convert({"kind": "chat", "input": {"messages": [message], **usual, **options}}, Chat)
+    request.check(who.settings)
+    return request.resolved(who).most(who)["chat_tokens"]
+
+
+def test_the_hold_is_that_of_the_dearest_model_that_may_answer(who: Asking) -> None:
+    tokens_in = 64 + 16 + 4
+    assert held(who, "four") == tokens_in * 2 + 100 * 4
+    assert held(who, "four", fallbacks=["small"]) == tokens_in * 2 + 100 * 4
+    assert held(who, "four", fallbacks=["small", "great"]) == tokens_in * 10 + 100 * 50
+
+
+def test_pictures_and_pages_are_counted(who: Asking) -> None:
+    model = catalog.offered(who.settings)["middle"]
+    alone = held(who, [{"type": "text", "text": "four"}])
+    picture = {"type": "image", "data": PIXEL, "media_type": "image/png"}
+    assert held(who, [{"type": "text", "text": "four"}, picture]) == alone + (tokens.picture_tokens(model) + 16) * 2
+    pages = held(who, [{"type": "text", "text": "four"}, {"type": "file", "file_id": str(PAPER)}])
+    assert pages == alone + (3 * tokens.page_tokens(model) + 64 + 16) * 2
+    text = held(who, [{"type": "text", "text": "four"}, {"type": "file", "file_id": str(NOTES)}])
+    assert text >= alone + 500 * 2
+
+
+def test_tools_and_a_form_are_counted(who: Asking) -> None:
+    alone = held(who, "four")
+    parameters = {"type": "object", "properties": {"city": {"type": "string", "description": "اسم المدينة" * 20}}}
+    assert held(who, "four", tools=[{"name": "weather", "parameters": parameters}]) > alone + len("اسم المدينة" * 20)
+    assert held(who, "four", format={"type": "json_schema", "schema": parameters}) > alone + len("اسم المدينة" * 20)
+
+
+def test_no_more_is_held_than_the_model_can_read(who: Asking) -> None:
+    assert held(who, "ش" * 100_000) == 32_000 * 2 + 100 * 4
+
+
+def test_a_model_that_thinks_may_say_more_where_nothing_is_said_of_it(who: Asking) -> None:
+    def cap(**options: Any) -> int | None:
+        given = {"messages": [{"role": "user", "content": "hi"}], **options}
+        return msgspec.convert({"kind": "chat", "input": given}, Chat).resolved(who).input.max_output_tokens
+
+    assert cap(model="middle") == 1024
+    assert cap(model="great", effort="high") == 8192
+    assert cap(model="great", effort="none") == 1024
+    assert cap(model="small", max_output_tokens=100_000) == 4_000

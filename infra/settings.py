@@ -186,6 +186,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=100_000, description="Lines of one account's batches that are jobs at a time; the rest follow."),
     ] = 2_000
+    parcel_lines: Annotated[
+        int, Meta(ge=1, le=50_000, description="Lines that go to a vendor's own batch together at most.")
+    ] = 10_000
+    parcel_poll_s: Annotated[
+        float, Meta(gt=0, description="Longest time between two looks at a vendor's batch; the first ones come sooner.")
+    ] = 60.0
+    parcel_doubt_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="For how long a batch is looked for at its vendor, when it is not known whether it was taken, "
+            "before it is handed over again.",
+        ),
+    ] = 600.0
+    parcel_tries: Annotated[
+        int, Meta(ge=1, description="Failures to hand lines over to a vendor, after which they run in our own pools.")
+    ] = 6
     batch_keep_days: Annotated[
         int, Meta(ge=1, description="Days for which the results of a finished batch are kept.")
     ] = 30

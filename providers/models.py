@@ -127,6 +127,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         step = self._step(counted, on)
         return (self.weights if step is None else step.weights).units(counted)
 
+    def batch_units(self, counted: types.Counted, *, on: date | None = None) -> int:
+        """Return what these tokens cost in a batch of its vendor's, in units of `chat_tokens`."""
+        percent = 100 if self.price is None else self.price.batch_percent
+        return -(-self.units(counted, on=on) * percent // 100)
+
     def most_units(self, *, input_tokens: int, output_tokens: int, on: date | None = None) -> int:
         """Return the most units that so many tokens can cost: a vendor may write to its cache what it is sent."""
         return max(self.units(each, on=on) for each in _fates(input_tokens, output_tokens))

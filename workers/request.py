@@ -133,6 +133,10 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         """Return the request with every automatic choice made, as it is kept; raises where there is no such choice."""
         raise NotImplementedError
 
+    def apart(self, asking: Asking) -> str | None:  # noqa: ARG002 (what most kinds answer)
+        """Return the model whose vendor's own batches may make a resolved request; None where only our pools can."""
+        return None
+
     def most(self, asking: Asking) -> dict[str, int]:
         """Return the most that a resolved request can cost, in units per meter."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ from infra.storage import StorageUnavailable
 from quotas import ledger, spend
 from workers import control, files, intake, lifecycle, pools
 from workers.batches import keeping
+from workers.batches.carrying import Carrier
 from workers.batches.feeding import Feeder
 from workers.desk import Desk
 from workers.webhooks import retention
@@ -64,6 +65,7 @@ async def tend(ground: Ground) -> None:
         rounds.create_task(_tend_files(ground))
         rounds.create_task(_tend_batches(ground))
         rounds.create_task(_feed_batches(ground))
+        rounds.create_task(_carry_parcels(ground))
 
 
 async def _tend_files(ground: Ground) -> None:
@@ -98,6 +100,16 @@ async def _feed_batches(ground: Ground) -> None:
     while True:
         next_s = await _try("feed batches", feeder.round())
         await asyncio.sleep(_FEED_AGAIN_S if next_s is None else next_s)
+
+
+async def _carry_parcels(ground: Ground) -> None:
+    carrier = Carrier(ground)
+    try:
+        while True:
+            await _try("carry parcels", carrier.round())
+            await asyncio.sleep(ground.settings.tend_every_s)
+    finally:
+        await carrier.close()
 
 
 async def _tend_jobs(ground: Ground) -> None:

@@ -54,6 +54,7 @@ class BatchAnswer(Struct, frozen=True, kw_only=True):
     id: UUID
     state: str
     mode: str
+    economy: bool
     created_at: datetime
     accepted_at: datetime | None
     finished_at: datetime | None
@@ -88,6 +89,7 @@ def answer(request: Request[Any, Any, Any], batch: Batch) -> BatchAnswer:
         id=batch.id,
         state=batch.state,
         mode=batch.mode,
+        economy=batch.economy,
         created_at=batch.created_at,
         accepted_at=batch.accepted_at,
         finished_at=batch.finished_at,

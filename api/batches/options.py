@@ -51,6 +51,13 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     completion_window: Annotated[
         str, Meta(description="How long it may take, 10m to 7d; what has not ended by then expires.")
     ] = "24h"
+    economy: Annotated[
+        bool,
+        Meta(
+            description="Lines for models of OpenAI and Anthropic may go to these vendors' own batches: for half of "
+            "the units, and within a day."
+        ),
+    ] = False
     metadata: Labels = {}
     webhook: (
         Annotated[str, Meta(max_length=2048, description="Whom to tell of it: an address of yours, beginning https://")]
@@ -70,7 +77,14 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         window_s = durations.seconds(self.completion_window)
         if window_s is None or not _SHORTEST_S <= window_s <= _LONGEST_S:
             raise InvalidCompletionWindow(field="completion_window")
-        return NewBatch(mode=self.mode, window_s=window_s, metadata=self.metadata, webhook=self.webhook, file_id=file)
+        return NewBatch(
+            mode=self.mode,
+            window_s=window_s,
+            metadata=self.metadata,
+            webhook=self.webhook,
+            economy=self.economy,
+            file_id=file,
+        )
 
     def with_lines(self, settings: Settings) -> NewBatch:
         """Return what is asked where the lines come as well, checked; raises `LinesTwice` where a file is named."""
@@ -114,6 +128,8 @@ def around(body: bytes) -> Options:
 def told(fields: Mapping[str, str]) -> Options:
     """Read options that come as text each, `metadata` as JSON; raises the fact that is wrong, by its field."""
     given: dict[str, Any] = dict(fields)
+    if given.get("economy") in {"true", "false"}:
+        given["economy"] = given["economy"] == "true"
     if "metadata" in given:
         try:
             given["metadata"] = msgspec.json.decode(given["metadata"], type=dict[str, Any])

@@ -9,6 +9,7 @@ from infra.models.batches import (
     Batch,
     BatchFlight,
     BatchLine,
+    BatchParcel,
     BatchResult,
 )
 from infra.models.files import FILE_STATES, Discard, File, Variant
@@ -40,6 +41,7 @@ __all__ = [
     "Batch",
     "BatchFlight",
     "BatchLine",
+    "BatchParcel",
     "BatchResult",
     "Discard",
     "Document",

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from infra.models.base import Count, Document, Id, Moment, Now, Table, Units
@@ -12,6 +12,7 @@ BATCH_LIVE = ("validating", "running", "canceling")
 BATCH_MODES = ("each", "all")
 BATCH_SOURCES = ("upload", "file", "retry")
 LINE_FORMS = ("own", "openai", "anthropic")
+PARCEL_STATES = ("packed", "sending", "sent", "landing", "returning", "over")
 
 
 class Batch(Table):
@@ -50,6 +51,8 @@ class Batch(Table):
     labels: Mapped[Document] = mapped_column(server_default=text("'{}'"))
     #: Whom to tell: a URL of the caller's.
     webhook: Mapped[str | None]
+    #: Its lines may go to their vendors' own batches, for half of the units, where the vendor has any.
+    economy: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The job that reads it.
     job_id: Mapped[UUID | None]
     created_at: Mapped[Now]
@@ -63,8 +66,10 @@ class Batch(Table):
     needs: Mapped[Document] = mapped_column(server_default=text("'{}'"))
     #: `each`: until which line it was decided which lines fit into the hold.
     fitted_line: Mapped[Count]
-    #: Until which line they are jobs, or over without having been one.
+    #: Until which line they are jobs, or over without having been one; but for those that are for vendors' batches.
     drawn_line: Mapped[Count]
+    #: Until which line those are in parcels, or over without having been.
+    parceled_line: Mapped[Count]
     #: Lines that are requests (or were meant to be), and of those: refused, made jobs (or over without having been one,
     #: where it was cancelled or its window closed), and how they ended.
     lines: Mapped[Count]
@@ -109,8 +114,58 @@ class BatchLine(Table):
     timeout_s: Mapped[int | None] = mapped_column(Integer)
     #: Units per meter.
     units: Mapped[Document]
+    #: The model whose vendor's own batches it may go to; empty where it is for our pools.
+    model: Mapped[str | None]
     #: It did not fit the quota: it is no job, but may be retried.
     refused: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class BatchParcel(Table):
+    """Lines of a batch that go to a vendor's own batch together: those for `model` after one line, up to another.
+
+    They are no jobs yet, and drawn is nothing of what they hold, until the vendor has made them (`landing`) or it turns
+    out that it will not (`returning`: then they are drawn for our pools as any line is).
+    """
+
+    __tablename__ = "batch_parcels"
+    __table_args__ = (
+        CheckConstraint(f"state IN {PARCEL_STATES}", name="state"),
+        CheckConstraint("(finished_at IS NULL) = (state <> 'over')", name="finished"),
+        CheckConstraint("state NOT IN ('sent', 'landing') OR upstream_id IS NOT NULL", name="upstream"),
+        Index("ix_batch_parcels_next_at", "next_at", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_batch_parcels_batch_id", "batch_id", postgresql_where=text("finished_at IS NULL")),
+    )
+
+    id: Mapped[Id]
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id"))
+    model: Mapped[str]
+    after_line: Mapped[int] = mapped_column(Integer)
+    until_line: Mapped[int] = mapped_column(Integer)
+    lines: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(server_default="packed")
+    #: Fencing token: counted up by whoever takes it in hand; only its holder may write.
+    turn: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: Until when it is in somebody's hands, who is taken for dead after that.
+    held_until: Mapped[Moment | None]
+    #: When it is to be looked after again.
+    next_at: Mapped[Now]
+    #: Which of the vendor's keys it went to, and what its batch is called there.
+    deployment: Mapped[str | None]
+    upstream_id: Mapped[str | None]
+    #: The vendor said itself that this batch is the parcel; where not, it was found by its time and its size.
+    is_sure: Mapped[bool] = mapped_column(server_default=text("true"))
+    #: Batches that were found so and turned out to be somebody else's.
+    strangers: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default=text("'{}'"))
+    #: When it was about to be sent: written before it is.
+    sent_at: Mapped[Moment | None]
+    #: When the vendor was asked to stop.
+    canceled_at: Mapped[Moment | None]
+    #: Failures in a row.
+    tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: Code of the last failure.
+    reason: Mapped[str | None]
+    created_at: Mapped[Now]
+    finished_at: Mapped[Moment | None]
 
 
 class BatchFlight(Table):

@@ -67,6 +67,7 @@ async def test_a_batch_is_answered_at_once_with_where_to_go_on_and_its_reading_w
 
 async def test_requests_lines_and_a_form_are_the_same_batch(client: Client, ground: Ground) -> None:
     options = {"mode": "all", "metadata": '{"a": "b"}', "endpoint": "/v1/chat/completions", "completion_window": "2d"}
+    options |= {"economy": "true"}
     last_is_cut = LINES + b'{"custom_id": "r-9"'
     made = [
         await client.post(
@@ -85,6 +86,7 @@ async def test_requests_lines_and_a_form_are_the_same_batch(client: Client, grou
         assert await stored(ground, answer.json()) == LINES
     assert [answer.json()["mode"] for answer in made] == ["each"] + ["all"] * 4
     assert [answer.json()["metadata"] for answer in made[1:]] == [{"a": "b"}] * 4
+    assert [answer.json()["economy"] for answer in made] == [False] + [True] * 4
     cut = await client.post("/v1/batches", content=last_is_cut, headers=JSONL)
     assert await stored(ground, cut.json()) == last_is_cut, "what is wrong with a line is for its reader to say"
 

@@ -84,7 +84,8 @@ async def _validate(batch: Batch, run: Run) -> None:
 async def _read(batch: Batch, fd: int, run: Run) -> None:
     """Keep the lines of the input; while one chunk is written, the next one is decoded."""
     settings, progress = run.settings, _Progress(run, batch.size_bytes)
-    reader = Reader(run.specs, Asking(settings=settings, plan=await _held(partial(_plan, run, batch))))
+    asking = Asking(settings=settings, plan=await _held(partial(_plan, run, batch)))
+    reader = Reader(run.specs, asking, economy=batch.economy)
 
     async def look_up(file_ids: Collection[UUID]) -> Mapping[UUID, Attached]:
         wanted = [(batch.account_id, list(file_ids))]

@@ -12,13 +12,14 @@ _AT_ONCE: Final = 2000
 
 _COPY = text("""
     WITH failed AS MATERIALIZED (
-        SELECT l.line, l.custom_id, l.form, l.kind, l.spec, l.labels, l.timeout_s, l.units
+        SELECT l.line, l.custom_id, l.form, l.kind, l.spec, l.labels, l.timeout_s, l.units, l.model
         FROM batch_results r JOIN batch_lines l ON l.batch_id = r.batch_id AND l.line = r.line
         WHERE r.batch_id = :source AND r.line > :after AND r.is_error AND r.is_kept
         ORDER BY r.line LIMIT :most
     ), copying AS (
-        INSERT INTO batch_lines (batch_id, line, custom_id, form, kind, spec, labels, timeout_s, units)
-        SELECT :batch, line, custom_id, form, kind, spec, labels, timeout_s, units FROM failed
+        INSERT INTO batch_lines (batch_id, line, custom_id, form, kind, spec, labels, timeout_s, units, model)
+        SELECT :batch, line, custom_id, form, kind, spec, labels, timeout_s, units, model
+        FROM failed
     ), counts AS (
         SELECT count(*) AS lines, max(line) AS last FROM failed
     ), sums AS (

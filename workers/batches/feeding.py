@@ -23,7 +23,7 @@ from infra.ground import Ground
 from infra.models import LIVE, Batch, BatchFlight, Document, Job
 from quotas import ledger
 from workers import lifecycle
-from workers.batches import gathering, inputs, telling
+from workers.batches import gathering, inputs, packing, parcels, telling
 from workers.lifecycle import Drawn
 
 log = structlog.stdlib.get_logger()
@@ -49,26 +49,34 @@ class ReadingBrokenOff(PulseError):
 
 
 class Moved(Struct, kw_only=True):
-    """What a look after a batch did: lines that were told, and jobs that were drawn; `ended` it was then."""
+    """What a look after a batch did: lines that were told, and jobs that were drawn, lines that were packed.
+
+    `ended` it was then.
+    """
 
     told: int = 0
     drawn: int = 0
+    packed: int = 0
     ended: bool = False
 
     @property
     def is_full(self) -> bool:
         """Whether that is as much as one look does: there may be more to do."""
-        return self.drawn >= _MOST_DRAWN or self.told >= gathering.MOST_AT_ONCE
+        return self.packed > 0 or self.drawn >= _MOST_DRAWN or self.told >= gathering.MOST_AT_ONCE
 
     def __bool__(self) -> bool:
         """Tell whether that is anything."""
-        return bool(self.told or self.drawn or self.ended)
+        return bool(self.told or self.drawn or self.packed or self.ended)
 
 
+# Whether lines wait to be drawn, also such as come back from a vendor.
+_WAITS = """(drawn_line < read_lines OR EXISTS (
+    SELECT FROM batch_parcels p WHERE p.batch_id = batches.id AND p.finished_at IS NULL AND p.state = 'returning'))"""
 # What flies is counted in the rows alone; only those of which something may be over are looked for.
-_LIVE = text("""
+_LIVE = text(f"""
     WITH live AS MATERIALIZED (
-        SELECT id, state, job_id, drawn_line < read_lines AS waits, expires_at <= now() AS is_late, f.flying,
+        SELECT id, state, job_id, {_WAITS} AS waits,
+               economy AND parceled_line < read_lines AS packs, expires_at <= now() AS is_late, f.flying,
                sum(f.flying) OVER (PARTITION BY account_id) < :window AS has_room
         FROM batches, LATERAL (SELECT drawn - succeeded - failed - canceled - expired AS flying) f
         WHERE finished_at IS NULL
@@ -77,13 +85,15 @@ _LIVE = text("""
         WHEN 'validating' THEN is_late
             OR EXISTS (SELECT FROM jobs j WHERE j.id = l.job_id AND j.finished_at IS NOT NULL)
         WHEN 'canceling' THEN true
-        ELSE (waits AND (has_room OR is_late)) OR (NOT waits AND flying = 0)
+        ELSE packs OR (waits AND (has_room OR is_late))
+            OR (NOT waits AND flying = 0
+                AND NOT EXISTS (SELECT FROM batch_parcels p WHERE p.batch_id = l.id AND p.finished_at IS NULL))
             OR EXISTS (SELECT FROM batch_flights b JOIN jobs j ON j.id = b.job_id
                        WHERE b.batch_id = l.id AND j.finished_at IS NOT NULL)
         END
     FROM live l WHERE state = 'canceling' OR id <> ALL(CAST(:resting AS uuid[]))
     ORDER BY id
-""")
+""")  # noqa: S608 (a constant of this module)
 
 
 class Feeder:
@@ -189,6 +199,7 @@ async def feed(ground: Ground, batch_id: UUID) -> Moved:
         elif batch.state == "canceling" or held.is_late:
             moved.told += await _give_up(held)
         else:
+            moved.packed = await _pack(held, ground.settings.parcel_lines)
             drawn = await _draw(held, ground.settings.batch_window)
             moved.drawn = len(drawn)
         if batch.finished_at is None and await _is_through(held):
@@ -211,38 +222,54 @@ async def _locked(ground: Ground, batch_id: UUID) -> AsyncGenerator[_Held | None
 
 async def _give_up(held: _Held) -> int:
     """Tell of the next lines that they will be no jobs."""
-    if held.batch.drawn_line >= held.batch.read_lines:
+    batch = held.batch
+    if batch.drawn_line >= batch.read_lines and not _packs(batch):
         return 0
-    outcome = "canceled" if held.batch.state == "canceling" else "expired"
-    return await gathering.give_up(held.session, held.batch, outcome)
+    outcome = "canceled" if batch.state == "canceling" else "expired"
+    return await gathering.give_up(held.session, batch, outcome)
+
+
+def _packs(batch: Batch) -> bool:
+    return batch.economy and batch.parceled_line < batch.read_lines
+
+
+async def _pack(held: _Held, most: int) -> int:
+    """Pack the next lines that are for vendors' own batches."""
+    return await packing.pack(held.session, held.batch, most) if _packs(held.batch) else 0
 
 
 # One at a time draws for an account, so that together they keep to its window.
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('draw ' || CAST(:account AS text), 0))")
-_SHARES = text("""
+_SHARES = text(f"""
     SELECT count(*) FILTER (WHERE draws), coalesce(sum(flying), 0), coalesce(sum(flying) FILTER (WHERE NOT draws), 0)
     FROM (SELECT drawn - succeeded - failed - canceled - expired AS flying,
-                 state = 'running' AND drawn_line < read_lines AS draws
+                 state = 'running' AND {_WAITS} AS draws
           FROM batches WHERE account_id = :account AND finished_at IS NULL) b
-""")
+""")  # noqa: S608 (a constant of this module)
 
 
 async def _draw(held: _Held, window: int) -> list[Drawn]:
     """Draw as many lines as the batch's share of its account's window has room for."""
     session, batch = held.session, held.batch
-    if batch.drawn_line >= batch.read_lines:
+    returning = await parcels.returning(session, batch.id)
+    if batch.drawn_line >= batch.read_lines and not returning:
         return []
     await session.execute(_ALONE, {"account": str(batch.account_id)})
     sharers, flying, of_others = (await session.execute(_SHARES, {"account": batch.account_id})).one()
     share = max(1, (window - of_others) // max(1, sharers))
     own = batch.drawn - batch.succeeded - batch.failed - batch.canceled - batch.expired
     room = min(share - own, window - flying, _MOST_DRAWN)
-    return await lifecycle.draw(session, batch, int(room)) if room > 0 else []
+    drawn = await parcels.draw(session, batch, returning, int(room)) if room > 0 else []
+    if len(drawn) < room and batch.drawn_line < batch.read_lines:
+        drawn += await lifecycle.draw(session, batch, int(room) - len(drawn))
+    return drawn
 
 
 async def _is_through(held: _Held) -> bool:
     batch = held.batch
-    if batch.state == "validating" or batch.drawn_line < batch.read_lines:
+    if batch.state == "validating" or batch.drawn_line < batch.read_lines or _packs(batch):
+        return False
+    if await parcels.any_left(held.session, batch.id):
         return False
     flights = select(BatchFlight.line).where(BatchFlight.batch_id == batch.id).limit(1)
     return await held.session.scalar(flights) is None

@@ -86,18 +86,39 @@ def _sum(before: dict[str, int], charges: Sequence[dict[str, int] | None]) -> di
     return dict(total)
 
 
+# Those that are for vendors' own batches have a mark of their own. Both stand in the order of the lines, so that what
+# lies before the lower one need not be looked at.
 _LEFT = text("""
     SELECT line, custom_id, form, kind FROM batch_lines
-    WHERE batch_id = :batch AND line > :after AND NOT refused ORDER BY line LIMIT :most
+    WHERE batch_id = :batch AND line > least(CAST(:drawn AS integer), CAST(:parceled AS integer))
+          AND line > CASE WHEN model IS NULL THEN CAST(:drawn AS integer) ELSE CAST(:parceled AS integer) END
+          AND NOT refused
+    ORDER BY line LIMIT :most
 """)
 
 
 async def give_up(session: AsyncSession, batch: Batch, outcome: results.Outcome) -> int:
     """Tell of the next lines, which will be no jobs, that they ended so; returns how many. Locked as for `gather`."""
-    columns = {"batch": batch.id, "after": batch.drawn_line, "most": MOST_AT_ONCE}
+    parceled = batch.parceled_line if batch.economy else batch.read_lines
+    columns = {"batch": batch.id, "drawn": batch.drawn_line, "parceled": parceled, "most": MOST_AT_ONCE}
     left = (await session.execute(_LEFT, columns)).all()
     told = [telling.tell(line, custom_id, form, outcome, kind=kind) for line, custom_id, form, kind in left]
     await results.append(session, batch, told)
     batch.drawn += len(left)
-    batch.drawn_line = left[-1][0] if len(left) == MOST_AT_ONCE else batch.read_lines
+    last = left[-1][0] if len(left) == MOST_AT_ONCE else batch.read_lines
+    batch.drawn_line, batch.parceled_line = max(batch.drawn_line, last), max(batch.parceled_line, last)
     return len(left)
+
+
+async def give_up_named(session: AsyncSession, batch: Batch, lines: Sequence[int], outcome: results.Outcome) -> None:
+    """Tell of those lines, which are no jobs and will be none, that they ended so. Locked as for `gather`."""
+    rows = (await session.execute(_NAMED, {"batch": batch.id, "lines": list(lines)})).all()
+    told = [telling.tell(line, custom_id, form, outcome, kind=kind) for line, custom_id, form, kind in rows]
+    await results.append(session, batch, told)
+    batch.drawn += len(rows)
+
+
+_NAMED = text("""
+    SELECT line, custom_id, form, kind FROM batch_lines
+    WHERE batch_id = :batch AND line = ANY(CAST(:lines AS integer[])) ORDER BY line
+""")

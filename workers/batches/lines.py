@@ -53,7 +53,10 @@ _NOT_THERE: Final = Raw(b"")
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """A line that can become a job: its number, what is kept of it (`spec` and `labels` are JSON), units per meter."""
+    """A line that can become a job: its number, what is kept of it (`spec` and `labels` are JSON), units per meter.
+
+    `model` is the one whose vendor's own batches it may go to.
+    """
 
     line: int
     custom_id: str
@@ -63,6 +66,7 @@ class Line(Struct, frozen=True, kw_only=True):
     labels: bytes | None
     timeout_s: int | None
     units: dict[str, int]
+    model: str | None = None
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -143,9 +147,10 @@ _string: Final = msgspec.json.Decoder(str).decode
 class Reader:
     """Reads lines as requests of the kinds in `specs`, resolved and costed for who asks."""
 
-    def __init__(self, specs: Mapping[str, type[Request]], asking: Asking) -> None:
-        """Prepare to read any number of lines."""
+    def __init__(self, specs: Mapping[str, type[Request]], asking: Asking, *, economy: bool = False) -> None:
+        """Prepare to read any number of lines; `economy` lets them go to vendors' own batches."""
         self._asking = asking
+        self._economy = economy
         self._most_bytes = asking.settings.body_limit_bytes
         self._requests = Kinds(specs)
         self._lines = Kinds({kind: _with_custom_id(kind, spec) for kind, spec in specs.items()})
@@ -221,6 +226,7 @@ class Reader:
             labels=msgspec.json.encode(request.metadata) if request.metadata else None,
             timeout_s=request.timeout,
             units=units,
+            model=request.apart(self._asking) if self._economy else None,
         )
 
 

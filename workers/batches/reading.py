@@ -133,13 +133,14 @@ class Input:
 
 _KEEP = text("""
     WITH keeping AS (
-        INSERT INTO batch_lines (batch_id, line, custom_id, form, kind, spec, labels, timeout_s, units)
+        INSERT INTO batch_lines (batch_id, line, custom_id, form, kind, spec, labels, timeout_s, units, model)
         SELECT CAST(:batch AS uuid), g.line, g.custom_id, g.form, g.kind, CAST(g.spec AS jsonb),
-               CAST(g.labels AS jsonb), g.timeout_s, CAST(g.units AS jsonb)
+               CAST(g.labels AS jsonb), g.timeout_s, CAST(g.units AS jsonb), g.model
         FROM unnest(CAST(:lines AS integer[]), CAST(:custom_ids AS text[]), CAST(:forms AS text[]),
                     CAST(:kinds AS text[]), CAST(:specs AS text[]), CAST(:labels AS text[]),
-                    CAST(:timeouts AS integer[]), CAST(:units AS text[]))
-             AS g(line, custom_id, form, kind, spec, labels, timeout_s, units)
+                    CAST(:timeouts AS integer[]), CAST(:units AS text[]),
+                    CAST(:models AS text[]))
+             AS g(line, custom_id, form, kind, spec, labels, timeout_s, units, model)
         ON CONFLICT (batch_id, custom_id) DO NOTHING
         RETURNING line
     )
@@ -210,6 +211,7 @@ def _columns(lines: Sequence[Line]) -> dict[str, list[object]]:
         "labels": [None if line.labels is None else line.labels.decode() for line in lines],
         "timeouts": [line.timeout_s for line in lines],
         "units": [msgspec.json.encode(line.units).decode() for line in lines],
+        "models": [line.model for line in lines],
     }
 
 

@@ -66,6 +66,7 @@ async def _make(session: AsyncSession, ground: Ground, account: Account, old: Ba
         window_s=round((old.expires_at - old.created_at).total_seconds()),
         metadata=old.labels,
         webhook=old.webhook,
+        economy=old.economy,
     )
     return await rows.add(
         session, ground, account, asked, batch_id=ids.new(), source="retry", source_id=old.id, size_bytes=0

@@ -32,13 +32,15 @@ class TooManyBatches(PulseError):
 class NewBatch(Struct, frozen=True, kw_only=True):
     """How a batch is to be run; its lines are those of a file, or come with it.
 
-    `window_s` is for how long it may run before what is left of it is given up.
+    `window_s` is for how long it may run before what is left of it is given up. `economy` lets its lines go to their
+    vendors' own batches.
     """
 
     mode: Mode
     window_s: int
     metadata: dict[str, str] = {}
     webhook: str | None = None
+    economy: bool = False
     file_id: UUID | None = None
 
     def check(self, settings: Settings) -> None:
@@ -77,6 +79,7 @@ async def add(
         size_bytes=size_bytes,
         labels=asked.metadata,
         webhook=asked.webhook,
+        economy=asked.economy,
         job_id=ids.new(),
         created_at=now,
         expires_at=now + timedelta(seconds=asked.window_s),

@@ -60,11 +60,13 @@ class Answer:
         else:
             self._parts.append(ToolCallPart(id=chunk.id, name=chunk.name, arguments=chunk.arguments))
 
-    def finished(self, finish: Finish) -> Made:
-        """Return the whole answer; what it cost is the vendor's count, and an estimate where that counted nothing."""
-        if finish.counted is None:
-            return self._made(finish.reason, self._estimated(), estimated=True)
-        return self._made(finish.reason, finish.counted, estimated=False)
+    def finished(self, finish: Finish, *, batch: bool = False) -> Made:
+        """Return the whole answer; what it cost is the vendor's count, and an estimate where that counted nothing.
+
+        What was made in a `batch` of the vendor's costs less.
+        """
+        counted, is_estimate = finish.counted or self._estimated(), finish.counted is None
+        return self._made(finish.reason, counted, estimated=is_estimate, batch=batch)
 
     def stopped(self) -> Made:
         """Return what there is of an answer that is stopped now."""
@@ -86,7 +88,7 @@ class Answer:
                     pass
         return Counted(input_tokens=self._input_tokens, output_tokens=made)
 
-    def _made(self, reason: str, counted: Counted, *, estimated: bool) -> Made:
+    def _made(self, reason: str, counted: Counted, *, estimated: bool, batch: bool = False) -> Made:
         content = [parts.kept(part) for part in self._all()]
         told = {
             "text": "".join(part["text"] for part in content if part["type"] == "text"),
@@ -108,7 +110,7 @@ class Answer:
             },
             "fallback": self._fallback(),
         }
-        return Made(result=told, used=costs.used(self._settings, self.model, counted))
+        return Made(result=told, used=costs.used(self._settings, self.model, counted, batch=batch))
 
     def _fallback(self) -> dict[str, str | None] | None:
         if self.model.id == self._chosen:

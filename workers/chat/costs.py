@@ -12,10 +12,11 @@ from providers.types import Counted
 from quotas import spend
 
 
-def used(settings: Settings, model: Model, counted: Counted) -> dict[str, int]:
-    """Return what these tokens of a model cost."""
-    money = model.cost(counted) if settings.account_day_usd else 0
-    return {"chat_tokens": model.units(counted)} | _spent(money)
+def used(settings: Settings, model: Model, counted: Counted, *, batch: bool = False) -> dict[str, int]:
+    """Return what these tokens of a model cost, in a `batch` of its vendor's where they were made there."""
+    units = model.batch_units(counted) if batch else model.units(counted)
+    money = model.cost(counted, batch=batch) if settings.account_day_usd else 0
+    return {"chat_tokens": units} | _spent(money)
 
 
 def most(settings: Settings, model: Model, *, input_tokens: int, output_tokens: int) -> dict[str, int]:

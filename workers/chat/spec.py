@@ -8,7 +8,7 @@ import msgspec
 
 from infra.decoding import UnknownField
 from infra.settings import Settings
-from providers import catalog, moderation
+from providers import batches, catalog, moderation
 from providers.catalog import Model
 from workers.chat import attachments, caps, costs, measure, parts, routing, schemas
 from workers.chat.parts import Message
@@ -54,6 +54,13 @@ class Chat(Request, tag="chat"):
         choice = routing.choose(self.input, asking)
         caps.check(asking.settings, choice.chain[0], measure.likely(choice.chain[0], self.input, asking.files))
         return self._as(choice, asking.settings)
+
+    def apart(self, asking: Asking) -> str | None:
+        """Return the model, where its vendor has batches and the conversation is of words alone."""
+        if self.input.tools or self.input.format is not None or any(True for _ in parts.placed(self.input.messages)):
+            return None
+        model = catalog.resolve(asking.settings, self.input.model, field="input.model")
+        return model.id if batches.has(asking.settings, model) else None
 
     def most(self, asking: Asking) -> dict[str, int]:
         """Return the bound on the input's tokens and the output cap, weighed for the dearest model that may answer."""

@@ -13,8 +13,8 @@ from workers.lifecycle.announcement import announce, enqueue, enqueue_drawn
 from workers.lifecycle.attempts import Attempt, Kept, Return, claim, give_back, keep
 from workers.lifecycle.backlog import Backlog, TooManyQueued
 from workers.lifecycle.call import PoolDraining
-from workers.lifecycle.drawing import Drawn, draw
-from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, failure, finish
+from workers.lifecycle.drawing import Drawn, draw, draw_named
+from workers.lifecycle.ends import End, Ended, JobAbandoned, cancel, close, failure, finish, finish_in
 from workers.lifecycle.moments import cancel_late, expire, next_cancel_s
 from workers.lifecycle.names import KEEP_KEYS, IdempotencyKeyReused, fingerprint, forget_keys
 from workers.lifecycle.stopping import stop
@@ -46,12 +46,14 @@ __all__ = [
     "claim",
     "close",
     "draw",
+    "draw_named",
     "enqueue",
     "enqueue_drawn",
     "expire",
     "failure",
     "fingerprint",
     "finish",
+    "finish_in",
     "forget_keys",
     "give_back",
     "keep",

@@ -1,10 +1,12 @@
-"""Draws: the next lines of a batch become jobs, each with a hold of its own out of the batch's."""
+"""Draws: lines of a batch become jobs, each with a hold of its own out of the batch's."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.models import Batch
@@ -19,15 +21,17 @@ class Drawn(Struct, frozen=True, kw_only=True):
     account_id: UUID
     kind: str
     batch_id: UUID
+    line: int
     run_at: datetime
     lane: Lane = "batch"
 
 
 # Made here, the ids are in the lines' order, and nothing of what is asked has to leave the database.
-_DRAW = text(f"""
+def _draw(which: str) -> TextClause:
+    return text(f"""
     WITH lines AS MATERIALIZED (
         SELECT uuidv7() AS id, line, kind, spec, labels, timeout_s, units FROM batch_lines
-        WHERE batch_id = CAST(:source AS uuid) AND line > :after AND NOT refused ORDER BY line LIMIT :most
+        WHERE batch_id = CAST(:source AS uuid) AND {which} AND NOT refused ORDER BY line LIMIT :most
     ), making AS (
         INSERT INTO jobs (id, account_id, kind, spec, labels, created_at, run_at, lane, start_by, timeout_s, cancel_by,
                           batch_id)
@@ -41,7 +45,12 @@ _DRAW = text(f"""
         SELECT id AS holder_id, units FROM lines
     ), {ledger.DRAWING}
     SELECT id, line, kind, uuid_extract_timestamp(id), (SELECT min(meter) FROM undrawn) FROM lines ORDER BY line
-""")  # noqa: S608 (a constant of the ledger)
+""")  # noqa: S608 (constants)
+
+
+# What is for vendors' own batches is drawn by its number, when it has come from there.
+_NEXT = _draw("line > :after AND model IS NULL")
+_NAMED = _draw("line = ANY(CAST(:lines AS integer[]))")
 
 
 async def draw(session: AsyncSession, batch: Batch, most: int) -> list[Drawn]:
@@ -50,13 +59,23 @@ async def draw(session: AsyncSession, batch: Batch, most: int) -> list[Drawn]:
     They are over by the end of the batch's window, begun or not. The caller holds the lock on the batch's row, and has
     them queued when they are committed.
     """
+    drawn = await _drawn(session, batch, _NEXT, {"after": batch.drawn_line, "most": most})
+    batch.drawn_line = drawn[-1].line if len(drawn) == most else batch.read_lines
+    return drawn
+
+
+async def draw_named(session: AsyncSession, batch: Batch, lines: Sequence[int]) -> list[Drawn]:
+    """Make jobs of those lines of a batch, which are none yet. Locked as for `draw`."""
+    return await _drawn(session, batch, _NAMED, {"lines": list(lines), "most": len(lines)})
+
+
+async def _drawn(session: AsyncSession, batch: Batch, statement: TextClause, which: dict[str, Any]) -> list[Drawn]:
     given = {"source": batch.id, "account": batch.account_id, "until": batch.expires_at}
-    rows = (await session.execute(_DRAW, given | {"after": batch.drawn_line, "most": most})).all()
+    rows = (await session.execute(statement, given | which)).all()
     if rows and rows[0][4] is not None:
         raise RuntimeError(f"batch {batch.id} holds no {rows[0][4]} for its lines")
     batch.drawn += len(rows)
-    batch.drawn_line = rows[-1][1] if len(rows) == most else batch.read_lines
     return [
-        Drawn(id=job_id, account_id=batch.account_id, kind=kind, batch_id=batch.id, run_at=made_at)
-        for job_id, _, kind, made_at, _ in rows
+        Drawn(id=job_id, account_id=batch.account_id, kind=kind, batch_id=batch.id, line=line, run_at=made_at)
+        for job_id, line, kind, made_at, _ in rows
     ]

@@ -123,6 +123,11 @@ async def finish(ground: Ground, ends: Sequence[End]) -> list[Ended | None]:
     return [_answer(end, ended.get(_token(end))) for end in ends]
 
 
+async def finish_in(session: AsyncSession, ends: Sequence[End]) -> int:
+    """End jobs and their holds inside the caller's transaction; returns how many that were."""
+    return len((await session.execute(_FINISH, _columns(ends))).all())
+
+
 def _token(end: End) -> tuple[UUID, int]:
     """Return under which fencing token a job is over by this end."""
     return end.job_id, end.attempt + end.next_attempt

@@ -288,3 +288,18 @@ def test_tools_and_forms_of_others_are_lines_too() -> None:
     wrong = {"type": "function", "function": {"name": "weather", "parameters": {"type": "string"}}}
     _, code, reason = refusal(OPENAI | {"body": BODY | {"tools": [wrong]}})
     assert (code, reason.partition(" ")[0]) == ("invalid_schema", "body.tools[0].parameters.type")
+
+
+@pytest.mark.parametrize("asked", [OPENAI, JOBS, ANTHROPIC], ids=range(3))
+@pytest.mark.parametrize(
+    ("model", "apart"), [("gpt-6-luna", "gpt-6-luna"), ("claude-haiku-5-5", "claude-haiku-5-5"), ("wire-1", None)]
+)
+def test_a_line_may_go_to_its_vendors_batches_where_the_caller_allows_it(
+    asked: dict[str, Any], model: str, apart: str | None
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, openai_api_key="k", anthropic_api_key="k")
+    raw = json.dumps(asked).replace('"auto"', f'"{model}"').encode()
+    for economy in (True, False):
+        found = Reader(kinds.SPECS, asking(settings), economy=economy).read(1, raw)
+        assert isinstance(found, Line)
+        assert found.model == (apart if economy else None)

@@ -50,7 +50,7 @@ class Script(Gateway):
         call: types.ChatCall,
         *,
         token: types.Token | None = None,
-        left_s: float | None = None,
+        left_s: float | None = None,  # noqa: ARG002
     ) -> AsyncGenerator[Said]:
         """Say the next call's words."""
         assert call.resumable
@@ -300,10 +300,15 @@ async def test_what_a_vendor_thought_goes_back_to_it_as_it_came(client: Client, 
 
     class Listening(Script):
         def stream(
-            self, chain: Sequence[Model], call: types.ChatCall, *, token: types.Token | None = None
-        ) -> AsyncIterator[Said]:
+            self,
+            chain: Sequence[Model],
+            call: types.ChatCall,
+            *,
+            token: types.Token | None = None,
+            left_s: float | None = None,
+        ) -> AsyncGenerator[Said]:
             heard.append(call)
-            return super().stream(chain, call, token=token)
+            return super().stream(chain, call, token=token, left_s=left_s)
 
     await performed(
         ground, Listening(ground.settings, [*OPENED, types.TextDelta("حار"), END]), await submit(client, asked)

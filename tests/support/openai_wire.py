@@ -36,8 +36,9 @@ class Script(Struct, kw_only=True):
     tokens: tuple[int, int, int, int, int] = (11, 3, 2, 7, 4)
     #: Seconds between two events.
     pause_s: float = 0.0
-    #: Waited for before its end, so that a test can act while it is made.
+    #: Waited for before its end, or after so many of its deltas, so that a test can act while it is made.
     hold: asyncio.Event | None = None
+    hold_after: int | None = None
 
 
 class Asked(Struct, kw_only=True):
@@ -107,8 +108,9 @@ class OpenAIWire:
         """Nothing was asked yet."""
         self.url = ""
         self.journal: list[Asked] = []
-        #: What the next answers say, in order; a plain one when that is empty.
+        #: What the next answers say, in order; what `otherwise` returns for a request when that is empty.
         self.scripts: list[Script] = []
+        self.otherwise: Callable[[dict[str, Any]], Script] = lambda _request: Script()
         #: How many events the next streams give before their connection breaks, in order; None or empty: all.
         self.cuts: list[int | None] = []
         #: Whether answers are too old to be streamed again.
@@ -189,7 +191,7 @@ class OpenAIWire:
             await _json(writer, 400, _error("Background mode requires store.", "invalid_request_error"))
             return
         made = self.made[f"resp_{len(self.made)}"] = Made(f"resp_{len(self.made)}", body)
-        script = self.scripts.pop(0) if self.scripts else Script()
+        script = self.scripts.pop(0) if self.scripts else self.otherwise(body)
         making = self._making[made.id] = asyncio.create_task(_make(made, script))
         try:
             await self._stream(made, -1, writer)
@@ -266,7 +268,9 @@ def _steps(made: Made, script: Script) -> Iterator[Callable[[], Any]]:
         if item["type"] == "message":
             where = {"item_id": item["id"], "output_index": index, "content_index": 0}
             yield say("response.content_part.added", **where, part=_words(""))
-            for delta in script.deltas:
+            for n, delta in enumerate(script.deltas):
+                if script.hold is not None and n == script.hold_after:
+                    yield script.hold.wait
                 yield say("response.output_text.delta", **where, delta=delta, logprobs=[])
             yield say("response.output_text.done", **where, text="".join(script.deltas), logprobs=[])
             yield say("response.content_part.done", **where, part=_words("".join(script.deltas)))

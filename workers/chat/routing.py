@@ -1,6 +1,6 @@
 """Which model answers a conversation: the one that is asked for, or the one that suits it; who answers in its place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct, structs
@@ -9,8 +9,9 @@ from infra.decoding import InvalidValue
 from infra.errors import PulseError
 from infra.settings import Settings
 from providers import catalog
-from providers.catalog import Model, Needs
+from providers.catalog import Model, Needs, Tier
 from providers.router import route
+from providers.types import Effort
 from workers.chat.parts import FilePart, ImagePart, Message, Part, TextPart, ToolResultPart, placed
 from workers.chat.shape import ChatInput, Routing, Why
 from workers.request import Asking
@@ -24,6 +25,8 @@ _QUOTA: Final = Why(
     en="Your quota does not allow the model that would suit best, so a cheaper one answers.",
     ar="لا تكفي حصتك للنموذج الأنسب، فيجيب نموذج أقل تكلفة.",
 )
+#: How hard a model thinks of what is in a tier, where nobody says: what is simple is answered at once.
+_EFFORTS: Final[Mapping[Tier, Effort]] = {"simple": "none", "medium": "low", "complex": "medium", "reasoning": "high"}
 # Only to tell what fits into a model's context: UTF-8 bytes a token, near for English and Arabic.
 _TOKEN_BYTES: Final = 4
 
@@ -103,8 +106,9 @@ def _options(asked: ChatInput, asking: Asking, wants: _Wants) -> Iterator[Choice
             yield _choice(catalog.AUTO, found.tier, why, chain[:1])
 
 
-def _choice(asked: str, tier: str | None, why: Why, chain: Sequence[Model]) -> Choice:
-    routing = Routing(asked=asked, tier=tier, reason=why, chain=[model.id for model in chain])
+def _choice(asked: str, tier: Tier | None, why: Why, chain: Sequence[Model]) -> Choice:
+    effort = None if tier is None else _EFFORTS[tier]
+    routing = Routing(asked=asked, tier=tier, reason=why, chain=[model.id for model in chain], effort=effort)
     return Choice(chain=chain, routing=routing)
 
 

@@ -21,12 +21,13 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class Routing(Struct, frozen=True, kw_only=True):
-    """How the model was chosen: what was `asked`, the `tier` where the studio chose, and who answers in its place."""
+    """How the model was chosen: what was `asked`, who may answer, and, where the studio chose, `tier` and `effort`."""
 
     asked: str
     tier: str | None
     reason: Why
     chain: list[str]
+    effort: Effort | None = None
 
 
 class ChatInput(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,3 +58,8 @@ class ChatInput(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
     ) = None
     format: FormSpec | None = None
     routing: Annotated[Routing, Meta(description="How the model was chosen; set by the studio alone.")] | None = None
+
+    @property
+    def thinking(self) -> Effort | None:
+        """How hard the model is to think: as was asked, or as suits what was asked where the studio chose."""
+        return self.effort or (None if self.routing is None else self.routing.effort)

@@ -1,7 +1,7 @@
 """What may be asked of the chat room, and the most that it can cost."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Final, Self
 from uuid import UUID
 
 import msgspec
@@ -10,6 +10,7 @@ from infra.decoding import UnknownField
 from infra.settings import Settings
 from providers import batches, catalog, moderation
 from providers.catalog import Model
+from providers.types import Effort
 from workers.chat import attachments, caps, costs, measure, parts, routing, schemas
 from workers.chat.parts import Message
 from workers.chat.routing import Choice
@@ -20,7 +21,7 @@ __all__ = ["Chat", "ChatInput", "Message"]
 
 _DEFAULT_OUTPUT_TOKENS = 1024
 # What a model thinks is a part of its output.
-_DEFAULT_THINKING_TOKENS = 7168
+_THINKING_TOKENS: Final[Mapping[Effort, int]] = {"none": 0, "low": 2048, "medium": 7168, "high": 15_360}
 # On the operator's own hardware.
 _OWN = ("compatible", "local")
 
@@ -90,15 +91,17 @@ class Chat(Request, tag="chat"):
 
     def _as(self, choice: Choice, settings: Settings) -> Self:
         model = choice.chain[0]
-        cap = caps.output(settings, model, self.input.max_output_tokens or _cap(model, self.input))
+        effort = self.input.effort or choice.routing.effort
+        cap = caps.output(settings, model, self.input.max_output_tokens or _cap(model, effort))
         decided = msgspec.structs.replace(self.input, model=model.id, max_output_tokens=cap, routing=choice.routing)
         return msgspec.structs.replace(self, input=decided)
 
 
-def _cap(model: Model, asked: ChatInput) -> int:
+def _cap(model: Model, effort: Effort | None) -> int:
     """Return the usual cap: what is thought counts, and vendors' models think unless they are told not to."""
-    thinks = model.takes.effort and (asked.effort or ("none" if model.vendor in _OWN else "medium")) != "none"
-    return _DEFAULT_OUTPUT_TOKENS + (_DEFAULT_THINKING_TOKENS if thinks else 0)
+    if not model.takes.effort:
+        return _DEFAULT_OUTPUT_TOKENS
+    return _DEFAULT_OUTPUT_TOKENS + _THINKING_TOKENS[effort or ("none" if model.vendor in _OWN else "medium")]
 
 
 def _most(model: Model, asked: ChatInput, cap: int, asking: Asking) -> dict[str, int]:

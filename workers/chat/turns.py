@@ -20,7 +20,7 @@ def call(asked: ChatInput, loaded: Loaded, *, output_tokens: int) -> ChatCall:
         turns=_turns(asked, loaded),
         output_tokens=output_tokens,
         temperature=asked.temperature,
-        effort=asked.effort,
+        effort=asked.thinking,
         tools=[Tool(name=it.name, description=it.description, schema=_arguments(it.parameters)) for it in asked.tools],
         tool_choice=asked.tool_choice or "auto",
         form=None if asked.format is None else Form(name=asked.format.name, schema=asked.format.schema),

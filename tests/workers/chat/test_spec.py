@@ -71,6 +71,18 @@ def test_a_model_that_thinks_may_say_more_where_nothing_is_said_of_it(who: Askin
         return msgspec.convert({"kind": "chat", "input": given}, Chat).resolved(who).input.max_output_tokens
 
     assert cap(model="middle") == 1024
-    assert cap(model="great", effort="high") == 8192
+    assert cap(model="great", effort="high") == 16_000, "the cap of the model"
     assert cap(model="great", effort="none") == 1024
     assert cap(model="small", max_output_tokens=100_000) == 4_000
+
+
+def test_the_studio_has_simple_things_answered_at_once_and_hard_ones_thought_of(who: Asking) -> None:
+    def found(text: str, **options: Any) -> tuple[str | None, int | None]:
+        given = {"messages": [{"role": "user", "content": text}], **options}
+        asked = msgspec.convert({"kind": "chat", "input": given}, Chat).resolved(who).input
+        return asked.thinking, asked.max_output_tokens
+
+    assert found("مرحبا") == ("none", 1024)
+    assert found("برهن أن عدد الأعداد الأولية غير منته خطوة بخطوة")[0] == "high"
+    assert found("مرحبا", effort="high")[0] == "high", "who says how hard is asked for it"
+    assert found("برهن أن عدد الأعداد الأولية غير منته", model="great")[0] is None

@@ -67,7 +67,7 @@ def test_a_setting_that_cannot_be_read_is_a_finding(pulse: Pulse) -> None:
 
 def test_sound_servers_are_ok_with_their_versions(operator: Pulse) -> None:
     found = checks(operator)
-    for name in ("PostgreSQL", "migrations", "partitions", "ledger", "Redis", "persistence", "model"):
+    for name in ("PostgreSQL", "migrations", "partitions", "ledger", "Redis", "persistence", "models"):
         assert found[name]["state"] == "ok", found[name]
     assert found["PostgreSQL"]["detail"].startswith("18.")
     assert found["Redis"]["detail"].startswith("Valkey 9.")

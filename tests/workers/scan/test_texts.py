@@ -182,9 +182,9 @@ async def test_two_hundred_megabytes_stream_through_little_memory(tmp_path: Path
     line = '{"custom_id": "%07d", "kind": "chat", "input": {"messages": [{"role": "user", "content": "%s"}]}}\n'
     text = "".join(line % (number, ARABIC.strip() * 4) for number in range(10_000)).encode()
     given = asked(tmp_path, text * (200 * MIB // len(text)), "application/jsonl")
-    took = await child.run(examined.measured, given, limits=Limits(memory_bytes=64 * MIB))
+    took = await child.run(examined.measured, given, limits=Limits(memory_bytes=68 * MIB))
     assert took.code is None
-    assert took.peak_mib < 60
+    assert took.peak_mib < 64
 
 
 def test_a_refusal_of_a_text_is_one_of_a_file() -> None:

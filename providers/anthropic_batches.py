@@ -15,7 +15,7 @@ import httpx2
 from anthropic._decoders.jsonl import AsyncJSONLDecoder
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
-from providers import headers, text, types
+from providers import counts, headers, text, types
 from providers.batches import Answer, Ask, BatchInDoubt, Found, Mark, members, objects, tokens
 from providers.deployments import Deployment
 
@@ -164,11 +164,13 @@ def _counted(usage: Mapping[str, Any]) -> types.Counted | None:
         return None
     cached = tokens(usage.get("cache_read_input_tokens")) or 0
     written = tokens(usage.get("cache_creation_input_tokens")) or 0
-    return types.Counted(
+    return counts.counted(
         input_tokens=given + cached + written,
         output_tokens=made,
-        cached_tokens=cached,
-        written_tokens=written,
+        cached=cached,
+        written=written,
+        written_long=tokens(members(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")),
+        reasoning=tokens(members(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
 
 

@@ -114,6 +114,10 @@ class Doors:
         """Return the deployments whose vendor has batches for a model."""
         return self._deployments.get(model.vendor, []) if model.vendor in _BATCHES else []
 
+    def all(self) -> list[Deployment]:
+        """Return every deployment whose vendor has batches."""
+        return [each for vendor in _BATCHES for each in self._deployments.get(vendor, [])]
+
     def behind(self, deployment: Deployment) -> Batches:
         """Return the batches behind a deployment."""
         if deployment.name not in self._open:

@@ -45,13 +45,6 @@ class ModelNotInPlan(PulseError):
     status = 403
 
 
-class ModelCannot(PulseError):
-    """{field}: the model {model!r} cannot take this request ({what})."""
-
-    ar = "{field}: لا يستطيع النموذج {model!r} أخذ هذا الطلب ({what})."
-    status = 400
-
-
 class InvalidCatalog(PulseError):
     """The models in {path} make no sense: {reason}"""
 
@@ -184,6 +177,11 @@ def resolve(settings: Settings, model: str, *, field: str, plan: str | None = No
     raise ModelNotInPlan(field=field, model=found[0].id, plan=found[0].plan)
 
 
+def known(settings: Settings, key: str) -> Model | None:
+    """Return a model by its id, also one that is not offered any more: what it has made is charged as its own."""
+    return offered(settings).get(key) or load(settings).models.get(key)
+
+
 def _living(settings: Settings, key: str, models: dict[str, Model], day: date) -> str | None:
     """Return the id of the model that answers to this one, among those that are offered."""
     known, seen = load(settings).models, set[str]()
@@ -201,13 +199,6 @@ def _absence(settings: Settings, model: str, models: dict[str, Model], field: st
     if known is not None and known.shutdown is not None and known.vendor in deployments.of(settings):
         return ModelRetired(field=field, model=model, shutdown=known.shutdown.isoformat())
     return UnknownModel(field=field, model=model, known=", ".join([AUTO, *models]))
-
-
-def check(model: Model, needs: Needs, *, field: str) -> None:
-    """Raise `ModelCannot` where the model does not take what a request needs."""
-    lacks = model.lacks(needs)
-    if lacks is not None:
-        raise ModelCannot(field=field, model=model.id, what=lacks)
 
 
 def chain(

@@ -13,7 +13,7 @@ import httpx2
 import openai
 from openai.types import Batch
 
-from providers import headers, text, types
+from providers import counts, headers, text, types
 from providers.batches import Answer, Ask, BatchInDoubt, Found, Mark, members, objects, tokens
 from providers.deployments import Deployment
 
@@ -172,16 +172,14 @@ def _said(body: Mapping[str, Any]) -> list[types.Chunk] | None:
 
 
 def _counted(usage: Mapping[str, Any]) -> types.Counted | None:
-    given, made = tokens(usage.get("input_tokens")), tokens(usage.get("output_tokens"))
-    if given is None or made is None:
-        return None
-    cached = tokens(members(usage.get("input_tokens_details")).get("cached_tokens")) or 0
-    thought = tokens(members(usage.get("output_tokens_details")).get("reasoning_tokens")) or 0
-    return types.Counted(
-        input_tokens=given,
-        output_tokens=made,
-        cached_tokens=min(cached, given),
-        reasoning_tokens=min(thought, made),
+    given, made = members(usage.get("input_tokens_details")), members(usage.get("output_tokens_details"))
+    return counts.counted(
+        input_tokens=tokens(usage.get("input_tokens")),
+        output_tokens=tokens(usage.get("output_tokens")),
+        cached=tokens(given.get("cached_tokens")),
+        written=tokens(given.get("cache_write_tokens")),
+        written_long=tokens(members(given.get("cache_write_tokens_details")).get("ttl_12h_tokens")),
+        reasoning=tokens(made.get("reasoning_tokens")),
     )
 
 

@@ -60,7 +60,10 @@ class Desk:
         if ready.refusal is not None and not ready.is_named:
             raise ready.refusal
         answer, announced = await self._admissions.put((ready, asyncio.get_running_loop().time()))
-        while isinstance(answer, QuotaExceeded) and (less := lifecycle.cheaper(self._ground, ready)) is not None:
+        while isinstance(answer, QuotaExceeded):
+            less = lifecycle.cheaper(self._ground, ready, answer)
+            if less is None:
+                break
             ready = less
             answer, announced = await self._admissions.put((ready, asyncio.get_running_loop().time()))
         if isinstance(answer, PulseError):

@@ -141,8 +141,11 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         """Return the most that a resolved request can cost, in units per meter."""
         raise NotImplementedError
 
-    def cheaper(self, asking: Asking) -> Self | None:  # noqa: ARG002 (most kinds have nothing cheaper)
-        """Return what a resolved request may be instead where its quota does not allow it; None: nothing cheaper."""
+    def cheaper(self, asking: Asking, than: "Request", meter: str) -> Self | None:  # noqa: ARG002 (most kinds' answer)
+        """Return what a request may be resolved to instead, where a meter does not have what it costs as it was.
+
+        It comes after `than` in the order of preference, and costs less of that meter; None: there is nothing such.
+        """
         return None
 
     def anew(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from providers import anthropic, types
+from providers.prices import sorts
 from tests.support.aimock import AIMock
 from tests.support.llmock import LLMock
 from tests.support.serving import free_port
@@ -177,6 +178,30 @@ async def test_the_input_is_all_of_it_with_what_was_cached(models: anthropic.Cla
             reasoning_tokens=60,
         ),
     )
+
+
+async def test_what_its_own_tools_had_written_later_is_counted_though_no_breakdown_has_it(
+    models: anthropic.Claude, wire: Reciter
+) -> None:
+    """Others charged the breakdown of the first round alone, a sixth of what was written: BerriAI/litellm #42663."""
+    first = {
+        "input_tokens": 10,
+        "cache_creation_input_tokens": 31_490,
+        "cache_creation": {"ephemeral_5m_input_tokens": 31_490, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": 1,
+    }
+    last = {
+        "input_tokens": 123_201,
+        "cache_read_input_tokens": 426_653,
+        "cache_creation_input_tokens": 184_457,
+        "output_tokens": 4_000,
+        "server_tool_use": {"web_search_requests": 5},
+    }
+    wire.frames = message(SAID, usage=first, last=last)
+    *_, finish = await told(models, asking())
+    counted = types.Counted(input_tokens=734_311, cached_tokens=426_653, written_tokens=184_457, output_tokens=4_000)
+    assert finish == types.Finish(reason="stop", counted=counted)
+    assert sorts(counted)["written"] == 184_457
 
 
 @pytest.mark.parametrize("last", [{"output_tokens": "many"}, {"output_tokens": -1}, {"input_tokens": 3}, {"x": 1}])

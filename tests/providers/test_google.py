@@ -138,6 +138,7 @@ async def test_calls_of_other_vendors_are_told_to_be_unsigned(
 
 
 async def test_what_was_thought_is_output_and_what_was_cached_input(models: google.Gemini, wire: Reciter) -> None:
+    """Others charged what Gemini had cached in full: BerriAI/litellm #16341."""
     usage = {
         "promptTokenCount": 1000,
         "cachedContentTokenCount": 800,

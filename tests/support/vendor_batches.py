@@ -291,7 +291,7 @@ def _response(held: Held, request: Mapping[str, Any]) -> dict[str, Any] | None:
         case "vanish":
             return None
         case "refuse":
-            error = {"error": {"message": "it will not be said", "type": "invalid_request_error"}}
+            error = {"error": {"message": f"it will not be said: {said}", "type": "invalid_request_error"}}
             return whole | {"response": {"status_code": 400, "request_id": "r", "body": error}}
         case "overload":
             return whole | {"response": {"status_code": 503, "request_id": "r", "body": {}}}
@@ -333,7 +333,11 @@ def _result(held: Held, request: Mapping[str, Any]) -> dict[str, Any]:
     match _fate(said):
         case "refuse" | "overload" as fate:
             kind = "invalid_request_error" if fate == "refuse" else "overloaded_error"
-            error = {"type": "error", "error": {"type": kind, "message": "it will not be said"}, "request_id": "r"}
+            error = {
+                "type": "error",
+                "error": {"type": kind, "message": f"it will not be said: {said}"},
+                "request_id": "r",
+            }
             return {"custom_id": custom_id, "result": {"type": "errored", "error": error}}
         case "expire" | "vanish":
             return {"custom_id": custom_id, "result": {"type": "expired"}}

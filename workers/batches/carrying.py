@@ -27,9 +27,9 @@ from infra import backoff
 from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Batch, BatchParcel
+from infra.redaction import Redactor
 from providers import batches, catalog
 from providers.batches import Answer, Ask, Batches, BatchInDoubt, Doors, Mark
-from providers.catalog import Model, UnknownModel
 from providers.types import AnswerLost, ChatCall, ProviderError, ProviderMisconfigured, ProviderTimedOut
 from workers import lifecycle
 from workers.batches import parcels
@@ -131,6 +131,7 @@ class Carrier:
         """Open no door yet."""
         self._ground = ground
         self._doors = Doors(ground.settings)
+        self._redactor = Redactor(ground.settings.secrets)
 
     async def round(self) -> int:
         """Look after the parcels that are due; returns how many times that was."""
@@ -182,22 +183,22 @@ class Carrier:
                 await self._look_for(parcel, door)
             case "sent":
                 await self._look_at(parcel, door)
+            case _ if catalog.known(self._ground.settings, parcel.model) is None:  # nobody can tell what it costs
+                await self._undone(parcel)
             case _:
                 await self._land(parcel, door)
 
     def _door(self, parcel: Parcel) -> Batches | None:
-        """Return the door that a parcel went through, or any where it went through none; None where it is no more."""
-        model = self._model(parcel)
-        open_ = [] if model is None else self._doors.of(model)
-        if parcel.state != "packed":
-            open_ = [each for each in open_ if each.name == parcel.deployment]
-        return self._doors.behind(open_[0]) if open_ else None
+        """Return the door that a parcel went through, or any where it went through none; None where it is no more.
 
-    def _model(self, parcel: Parcel) -> Model | None:
-        try:
-            return catalog.resolve(self._ground.settings, parcel.model, field="model")
-        except UnknownModel:
-            return None
+        What takes the place of a model that was shut down meanwhile is for our own pools to ask.
+        """
+        if parcel.state == "packed":
+            model = catalog.offered(self._ground.settings).get(parcel.model)
+            open_ = [] if model is None else self._doors.of(model)
+        else:
+            open_ = [each for each in self._doors.all() if each.name == parcel.deployment]
+        return self._doors.behind(open_[0]) if open_ else None
 
     @property
     def _soon_s(self) -> float:
@@ -319,8 +320,8 @@ class Carrier:
             row.held_until = await _now(session) + _TURN
 
     def _made(self, spec: Mapping[str, Any], answer: Answer) -> Made:
-        if answer.error is not None:
-            return Made(error=lifecycle.failure(answer.error))
+        if answer.error is not None:  # a vendor may repeat in it the key that it was given
+            return Made(error=self._redactor.values(lifecycle.failure(answer.error)))
         made = apart.made(self._ground.settings, msgspec.convert(spec, Chat), answer.said)
         result, used = made.result, made.used
         return Made(result=result, used=used)

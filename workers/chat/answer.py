@@ -1,6 +1,6 @@
 """An answer while it comes: what was said of it, by which model, and what it would cost if it ended now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -18,14 +18,17 @@ from workers.context import Made
 class Answer:
     """What one attempt has of the answer."""
 
-    def __init__(self, settings: Settings, asked: ChatInput, chain: Sequence[Model], input_tokens: int) -> None:
-        """Begin; `input_tokens` is the estimate for a vendor that counts nothing."""
+    def __init__(
+        self, settings: Settings, asked: ChatInput, chain: Sequence[Model], likely: Callable[[Model], int]
+    ) -> None:
+        """Begin; `likely` estimates the tokens that a model of `chain` reads, for where its vendor counts nothing."""
         self.model = chain[0]
         self._settings = settings
         self._chosen = chain[0].id
         self._why = None if asked.routing is None else msgspec.to_builtins(asked.routing.reason)
         self._known = {model.id: model for model in chain}
-        self._input_tokens = input_tokens
+        self._likely = likely
+        self._most_tokens = asked.max_output_tokens
         self._because: str | None = None
         self.clear()
 
@@ -86,7 +89,8 @@ class Answer:
                     made += tokens.estimate(self.model, part.name + part.arguments)
                 case _:
                     pass
-        return Counted(input_tokens=self._input_tokens, output_tokens=made)
+        made = min(made, self._most_tokens or made)  # the vendor keeps to the cap, whatever our estimate says
+        return Counted(input_tokens=self._likely(self.model), output_tokens=made)
 
     def _made(self, reason: str, counted: Counted, *, estimated: bool, batch: bool = False) -> Made:
         content = [parts.kept(part) for part in self._all()]

@@ -28,8 +28,9 @@ def call(settings: Settings, asked: Chat) -> ChatCall:
 
 def made(settings: Settings, asked: Chat, said: Sequence[Chunk]) -> Made:
     """Return the result of a whole answer, in the shape of every chat's, and the units that it is charged."""
-    model = catalog.resolve(settings, asked.input.model, field="input.model")
-    answer = Answer(settings, asked.input, [model], measure.likely(model, asked.input, {}))
+    model = catalog.known(settings, asked.input.model)
+    assert model is not None, "looked for before"
+    answer = Answer(settings, asked.input, [model], lambda model: measure.likely(model, asked.input, {}))
     for chunk in said:
         if isinstance(chunk, TextDelta):
             answer.add(chunk.text)

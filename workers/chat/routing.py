@@ -73,10 +73,12 @@ def choose(asked: ChatInput, asking: Asking) -> Choice:
     return _choice(asked.model, None, why, _chain(model, asked, asking, wants))
 
 
-def steps(asked: ChatInput, asking: Asking) -> Iterator[Choice]:
-    """Yield what may answer instead of the best choice, where the studio was left to choose: ever lesser ones."""
+def steps(asked: ChatInput, asking: Asking, *, after: Sequence[str]) -> Iterator[Choice]:
+    """Yield what may answer instead of the chain `after`, where the studio was left to choose: ever lesser ones."""
     options = _options(asked, asking, _wants(asked))
-    next(options, None)
+    for option in options:
+        if option.routing.chain == after:
+            break
     for option in options:
         yield structs.replace(option, routing=structs.replace(option.routing, reason=_QUOTA))
 
@@ -91,7 +93,11 @@ def models(settings: Settings, asked: ChatInput) -> list[Model]:
 
 def _options(asked: ChatInput, asking: Asking, wants: _Wants) -> Iterator[Choice]:
     found = route.tier([_turn(message) for message in asked.messages])
-    order = route.choose(found, catalog.candidates(asking.settings, wants.needs, asking.plan))
+    able = catalog.candidates(asking.settings, wants.needs, asking.plan)
+    order = route.choose(found, able)
+    if asking.settings.account_day_usd:  # what costs no money is there for who has spent his, whatever it weighs
+        own = [model for model in able if model.price is None and model not in order]
+        order += sorted(own, key=lambda model: -catalog.TIERS.index(model.tier))
     if not order:  # nobody has a context for it, as far as that can be told: whoever has the largest may see
         wants = structs.replace(wants, needs=structs.replace(wants.needs, input_tokens=0))
         able = catalog.candidates(asking.settings, wants.needs, asking.plan)
@@ -141,14 +147,8 @@ def _able(wants: _Wants, asking: Asking) -> str:
 
 
 def _lack(model: Model, needs: Needs) -> str | None:
-    """Return the first thing that is needed and the model cannot do."""
-    able = {
-        "images": model.takes.images or not needs.images,
-        "files": model.takes.files or not needs.files,
-        "tools": model.takes.tools or not needs.tools,
-        "form": model.takes.form or not needs.form,
-    }
-    return next((name for name, can in able.items() if not can), None)
+    """Return the first thing that is needed and the model cannot do; how much it reads is not looked at."""
+    return model.lacks(structs.replace(needs, input_tokens=0))
 
 
 def _wants(asked: ChatInput) -> _Wants:

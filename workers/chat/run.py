@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from contextlib import aclosing
+from functools import cache
 
 import structlog
 
 from infra.settings import Settings
 from providers import moderation
+from providers.catalog import Model
 from providers.gateway import Serving, Turned
 from providers.types import Finish, ProviderError, Resumable, TextDelta, Thought, Token, ToolCall
 from workers import events
@@ -42,9 +44,12 @@ async def make(request: Chat, run: Run) -> Made:
     await moderation.ask(run.settings, texts, field="input.messages")
     loaded = await attached.load(run.ground, run.job.account_id, request.file_ids())
     files = {file_id: file for file_id, (file, _) in loaded.items()}
-    saying = _Saying(
-        run, Answer(run.settings, asked, chain, measure.likely(chain[0], asked, files)), run.resume.get("token")
-    )
+
+    @cache
+    def likely(model: Model) -> int:
+        return measure.likely(model, asked, files)
+
+    saying = _Saying(run, Answer(run.settings, asked, chain, likely), run.resume.get("token"))
     call = turns.call(asked, loaded, output_tokens=asked.max_output_tokens or chain[0].output_tokens)
     try:
         async with aclosing(run.gateway.stream(chain, call, token=saying.token)) as stream:

@@ -57,7 +57,12 @@ class Chat(Request, tag="chat"):
         return self._as(choice, asking.settings)
 
     def apart(self, asking: Asking) -> str | None:
-        """Return the model, where its vendor has batches and the conversation is of words alone."""
+        """Return the model, where its vendor has batches and the conversation is of words alone.
+
+        Where a vendor's moderation is asked first, the room asks it.
+        """
+        if asking.settings.moderation == "openai":
+            return None
         if self.input.tools or self.input.format is not None or any(True for _ in parts.placed(self.input.messages)):
             return None
         model = catalog.resolve(asking.settings, self.input.model, field="input.model")
@@ -69,15 +74,15 @@ class Chat(Request, tag="chat"):
         models = routing.models(asking.settings, self.input)
         return costs.dearest(_most(model, self.input, cap, asking) for model in models)
 
-    def cheaper(self, asking: Asking) -> Self | None:
-        """Return the request for the next lesser choice that costs less, where the studio was left to choose."""
-        chosen = self.input.routing
-        if chosen is None or chosen.asked != catalog.AUTO:
+    def cheaper(self, asking: Asking, than: Request, meter: str) -> Self | None:
+        """Return the request for the next lesser choice that costs less of a meter, where the studio may choose."""
+        last = than.input.routing if isinstance(than, Chat) else None
+        if last is None or last.asked != catalog.AUTO:
             return None
-        costs = sum(self.most(asking).values())
-        for choice in routing.steps(self.anew().input, asking):
+        costs = than.most(asking).get(meter, 0)
+        for choice in routing.steps(self.input, asking, after=last.chain):
             other = self._as(choice, asking.settings)
-            if sum(other.most(asking).values()) < costs:
+            if other.most(asking).get(meter, 0) < costs:
                 return other
         return None
 

@@ -15,6 +15,7 @@ from infra.models import Account, Document, Job
 from infra.overview import Place
 from infra.queue import Lane
 from quotas import ledger
+from quotas.ledger import QuotaExceeded
 from workers import pools
 from workers.lifecycle import names
 from workers.request import Asking, Attached, Request
@@ -126,10 +127,10 @@ def prepare(ground: Ground, asked: Submission) -> Ready:
     return _ready(asked, request, most, refusal)
 
 
-def cheaper(ground: Ground, ready: Ready) -> Ready | None:
+def cheaper(ground: Ground, ready: Ready, refusal: QuotaExceeded) -> Ready | None:
     """Return a submission that the quota did not allow as what may be made instead; None: there is nothing cheaper."""
     asking = _asking(ground, ready.asked)
-    request = ready.request.cheaper(asking)
+    request = ready.asked.request.cheaper(asking, ready.request, str(refusal.facts["meter"]))
     return None if request is None else _ready(ready.asked, request, request.most(asking))
 
 

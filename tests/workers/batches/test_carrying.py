@@ -1,7 +1,9 @@
 """Lines for vendors' own batches go there in parcels, cost half, and come back once, whatever their vendor does."""
 
+import re
 from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +13,8 @@ from sqlalchemy import select
 from infra import ground as grounds
 from infra.ground import Ground
 from infra.models import Account, Batch, Job
-from infra.settings import Settings
+from infra.settings import ROOT, Settings
+from providers import catalog
 from tests.support.batches import METER, USED, assert_exact, batch_of, cancel, close_window, flights, look, told
 from tests.support.books import assert_charged_once, balance_of
 from tests.support.parcels import ANTHROPIC, MOST, OPENAI, OWN, at, carry_all, carrying, hurry, land, parcels_of, put
@@ -20,11 +23,8 @@ from tests.support.vendor_batches import INPUT_TOKENS, OUTPUT_TOKENS, VendorBatc
 from workers.batches.carrying import Carrier
 from workers.batches.feeding import feed
 
-# The vendors' counts weighed and halved; of Claude an output token weighs five.
-HALF = {
-    OPENAI: -(-(INPUT_TOKENS + OUTPUT_TOKENS) // 2),
-    ANTHROPIC: -(-(INPUT_TOKENS + 5 * OUTPUT_TOKENS) // 2),
-}
+# The vendors' counts weighed and halved; of both models an output token weighs five.
+HALF: dict[str, int] = dict.fromkeys((OPENAI, ANTHROPIC), -(-(INPUT_TOKENS + 5 * OUTPUT_TOKENS) // 2))
 
 
 @pytest.fixture
@@ -110,11 +110,16 @@ async def test_a_job_that_a_vendor_made_is_as_any_other(near: Ground, account: A
     async with near.database.begin() as session:
         (job,) = (await session.scalars(select(Job))).all()
     assert (job.state, job.kind, job.batch_id, job.charged) == ("succeeded", "chat", batch.id, {METER: HALF[OPENAI]})
+    usage = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "estimated": False}
     assert job.result == {
         "text": "echo: hi",
         "model": OPENAI,
+        "reason": None,  # its line was kept without one
         "finish_reason": "stop",
-        "usage": {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "estimated": False},
+        "content": [{"type": "text", "text": "echo: hi"}],
+        "tool_calls": [],
+        "usage": usage | {"cached_tokens": 0, "reasoning_tokens": 2},
+        "fallback": None,
     }
     assert (await by_line(near, batch))[1]["response"]["request_id"] == f"batch_req_{job.id.hex}"
 
@@ -133,6 +138,48 @@ async def test_what_a_vendor_refuses_fails_and_what_it_did_not_come_to_runs_in_o
     assert over.charged == {METER: 2 * HALF[model] + 3 * USED}
     await assert_exact(near)
     await assert_charged_once(near)
+
+
+async def test_a_key_that_a_vendor_repeats_in_its_refusal_is_told_to_nobody(
+    settings: Settings, account: Account, upstream: VendorBatches
+) -> None:
+    async with (
+        grounds.opened(at(settings, upstream, keys="the-key-of-the-house")) as near,
+        carrying(near.settings) as it,
+    ):
+        batch = await put(near, account, (OPENAI, "refuse the-key-of-the-house"), (ANTHROPIC, "refuse the-key-of-the-"))
+        await carry_all(near, it)
+        lines = await by_line(near, batch)
+        async with near.database.begin() as session:
+            kept = [job.error for job in await session.scalars(select(Job))]
+    assert len(kept) == len(lines) == 2
+    assert "the-key" not in str([*lines.values(), *kept])
+    assert str(kept).count("[redacted]") == 4
+
+
+async def test_a_model_that_is_shut_down_meanwhile_is_charged_as_itself_for_what_it_made(
+    near: Ground, account: Account, carrier: Carrier, upstream: VendorBatches, tmp_path: Path
+) -> None:
+    upstream.is_quick = False
+    sent = await put(near, account, (OPENAI, "said"), (ANTHROPIC, "said"))
+    await look(near)
+    await carrier.round()
+    packed = await put(near, account, (OPENAI, "later"))
+    await look(near)
+    upstream.finish()
+    models = (ROOT / "providers/models.toml").read_text(encoding="utf-8")
+    for model in (OPENAI, ANTHROPIC):
+        models = re.sub(rf'(\[models."?{re.escape(model)}"?\]\n)', r"\1shutdown = 2020-01-01\n", models)
+    gone = tmp_path / "models.toml"
+    gone.write_text(models, encoding="utf-8")
+    async with grounds.opened(msgspec.structs.replace(near.settings, models_file=str(gone))) as late:
+        assert not {OPENAI, ANTHROPIC} & catalog.offered(late.settings).keys()
+        async with carrying(late.settings) as another:
+            await carry_all(late, another)
+    assert (await batch_of(near, sent.id)).charged == {METER: HALF[OPENAI] + HALF[ANTHROPIC]}
+    assert (await batch_of(near, packed.id)).charged == {METER: USED}, "what takes its place is for our own pools"
+    assert upstream.asked() == ["said", "said"]
+    await assert_exact(near)
 
 
 @pytest.mark.parametrize("fault", [400, 401, 404, 413])

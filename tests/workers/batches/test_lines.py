@@ -303,3 +303,23 @@ def test_a_line_may_go_to_its_vendors_batches_where_the_caller_allows_it(
         found = Reader(kinds.SPECS, asking(settings), economy=economy).read(1, raw)
         assert isinstance(found, Line)
         assert found.model == (apart if economy else None)
+
+
+@pytest.mark.parametrize("needy", ["tools", "picture", "form", "moderation"])
+def test_what_a_vendors_batch_is_not_asked_runs_in_our_pools(needy: str) -> None:
+    settings = msgspec.structs.replace(SETTINGS, openai_api_key="k")
+    chat: dict[str, Any] = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "مرحبا"}]}
+    match needy:
+        case "tools":
+            chat["tools"] = [{"name": "weather"}]
+        case "picture":
+            picture = {"type": "image", "data": "iVBORw0KGgoAAAAAAAAAAA==", "media_type": "image/png"}
+            chat["messages"][0]["content"] = [picture]
+        case "form":
+            chat["format"] = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
+        case _:
+            settings = msgspec.structs.replace(settings, moderation="openai")
+    raw = json.dumps({"custom_id": "a", "kind": "chat", "input": chat}).encode()
+    found = Reader(kinds.SPECS, asking(settings), economy=True).read(1, raw)
+    assert isinstance(found, Line), found
+    assert found.model is None

@@ -16,6 +16,21 @@ from workers.request import Asking
 PIXEL = "iVBORw0KGgoAAAAAAAAAAA=="
 SEEN = [{"type": "text", "text": "ما هذه؟"}, {"type": "image", "data": PIXEL, "media_type": "image/png"}]
 TOOLS = [{"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
+#: A model whose vendor charges for it, and which weighs less than the operator's own.
+CHARGED = """
+[models.charged]
+vendor = "openai"
+en = "Charged"
+ar = "مدفوع"
+context_tokens = 32_000
+output_tokens = 8_000
+tier = "medium"
+auto = true
+tokenizer = "bytes"
+takes = ["temperature"]
+weights = { input = 1, output = 1 }
+price = { input = 0.10, output = 0.10 }
+"""
 FORM = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
 
 
@@ -90,8 +105,9 @@ def test_the_studio_chooses_among_those_that_can(models: Settings) -> None:
         assert told(needy, asking(models))[0] == "middle"
 
 
-def test_what_is_too_long_for_all_is_left_to_the_one_that_reads_most(models: Settings) -> None:
-    assert told(chat("ب" * 200_000), asking(models, "free"))[0] == "middle"
+def test_what_is_too_long_for_all_is_refused_by_what_the_one_that_reads_most_may_read(models: Settings) -> None:
+    error = refusal(chat("ب" * 200_000), asking(models, "free"))
+    assert (error.code, error.facts["limit"]) == ("prompt_too_long", 32_000)
     assert told(chat("ب" * 30_000), asking(models))[0] in {"middle", "great"}, "small reads 8,000 tokens"
 
 
@@ -147,12 +163,13 @@ def test_another_go_is_asked_as_the_first_was(models: Settings) -> None:
 
 def test_a_choice_of_the_studio_steps_down_until_nothing_is_cheaper(models: Settings) -> None:
     who = asking(models)
-    request = last = resolved(chat(tools=TOOLS), who)
+    asked = chat(tools=TOOLS)
+    request = last = resolved(asked, who)
     seen = list[tuple[list[str], int]]()
     while request is not None:
         assert request.input.routing is not None
         seen.append((request.input.routing.chain, request.most(who)["chat_tokens"]))
-        last, request = request, request.cheaper(who)
+        last, request = request, asked.cheaper(who, request, "chat_tokens")
     assert [chain for chain, _ in seen] == [["middle", "great"], ["middle"]], "small takes no tools"
     assert seen[0][1] > seen[1][1]
     assert last.input.routing is not None
@@ -163,12 +180,13 @@ def test_a_choice_of_the_studio_steps_down_until_nothing_is_cheaper(models: Sett
 def test_a_lesser_model_answers_in_the_end_where_it_can(models: Settings) -> None:
     who = asking(models)
     hard = "Prove step by step that there are infinitely many primes, then write a Python class that lists them. " * 3
-    request = resolved(chat(hard), who)
+    asked = chat(hard)
+    request = resolved(asked, who)
     assert request.input.model != "small"
     costs = list[int]()
     while request is not None:
         costs.append(request.most(who)["chat_tokens"])
-        last, request = request.input, request.cheaper(who)
+        last, request = request.input, asked.cheaper(who, request, "chat_tokens")
         assert last.model != "small" or request is None
     assert costs == sorted(set(costs), reverse=True), "each step costs less"
     assert len(costs) > 1
@@ -176,4 +194,35 @@ def test_a_lesser_model_answers_in_the_end_where_it_can(models: Settings) -> Non
 
 def test_what_was_asked_for_by_name_never_steps_down(models: Settings) -> None:
     who = asking(models)
-    assert resolved(chat(model="middle"), who).cheaper(who) is None
+    asked = chat(model="middle")
+    assert asked.cheaper(who, resolved(asked, who), "chat_tokens") is None
+
+
+def test_where_the_cap_of_the_cost_is_reached_what_costs_nothing_answers_though_it_weighs_more(
+    models: Settings,
+) -> None:
+    with Path(models.models_file).open("a", encoding="utf-8") as file:
+        file.write(CHARGED)
+    settings = msgspec.structs.replace(models, openai_api_key="k", account_day_usd=1.0)
+    who, asked = (
+        asking(settings, "free"),
+        chat("Summarise this letter in a paragraph of your own. " * 40, effort="none"),
+    )
+    request = resolved(asked, who)
+    assert (request.input.model, request.most(who)["spend_microusd"] > 0) == ("charged", True)
+    less = asked.cheaper(who, request, "spend_microusd")
+    assert less is not None
+    assert (less.input.model, less.most(who).get("spend_microusd")) == ("middle", None)
+    assert less.most(who)["chat_tokens"] > request.most(who)["chat_tokens"]
+    assert asked.cheaper(who, less, "spend_microusd") is None
+    assert asked.cheaper(who, request, "chat_tokens") is None
+
+
+def test_a_lesser_choice_has_a_cap_of_its_own_and_not_that_of_the_model_that_thinks(models: Settings) -> None:
+    who = asking(models)
+    asked = chat("Prove step by step that there are infinitely many primes. " * 3, effort="high", fallbacks=[])
+    request = resolved(asked, who)
+    assert (request.input.model, request.input.max_output_tokens) == ("great", 8192)
+    less = asked.cheaper(who, request, "chat_tokens")
+    assert less is not None
+    assert (less.input.model, less.input.max_output_tokens) == ("middle", 1024)

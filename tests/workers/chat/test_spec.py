@@ -10,7 +10,8 @@ import pytest
 from infra.settings import Settings
 from providers import catalog, tokens
 from tests.support.catalogs import three
-from workers.chat.spec import Chat
+from workers.chat import routing
+from workers.chat.spec import Chat, ChatInput
 from workers.request import Asking, Attached
 
 PIXEL = "iVBORw0KGgoAAAAAAAAAAA=="
@@ -62,7 +63,7 @@ def test_tools_and_a_form_are_counted(who: Asking) -> None:
 
 
 def test_no_more_is_held_than_the_model_can_read(who: Asking) -> None:
-    assert held(who, "ش" * 100_000) == 32_000 * 2 + 100 * 4
+    assert held(who, "ش" * 50_000) == 32_000 * 2 + 100 * 4
 
 
 def test_a_model_that_thinks_may_say_more_where_nothing_is_said_of_it(who: Asking) -> None:
@@ -86,3 +87,22 @@ def test_the_studio_has_simple_things_answered_at_once_and_hard_ones_thought_of(
     assert found("برهن أن عدد الأعداد الأولية غير منته خطوة بخطوة")[0] == "high"
     assert found("مرحبا", effort="high")[0] == "high", "who says how hard is asked for it"
     assert found("برهن أن عدد الأعداد الأولية غير منته", model="great")[0] is None
+
+
+def test_a_chat_that_was_kept_before_models_were_routed_is_made_and_asked_again(who: Asking) -> None:
+    kept: dict[str, Any] = {
+        "kind": "chat",
+        "input": {
+            "messages": [{"role": "user", "content": "hi"}],
+            "model": "middle",
+            "max_output_tokens": 100,
+            "temperature": None,
+        },
+    }
+    chat = msgspec.convert(kept, Chat)
+    assert [model.id for model in routing.models(who.settings, chat.input)] == ["middle"]
+    again = chat.anew()
+    again.check(who.settings)
+    assert again.resolved(who).input.model == "middle"
+    assert chat.most(who) == {"chat_tokens": (64 + 16 + 2) * 2 + 100 * 4}
+    assert msgspec.convert(kept["input"] | {"max_output_tokens": None}, ChatInput).max_output_tokens is None

@@ -21,6 +21,7 @@ from infra.hub import Hub
 from infra.settings import Settings
 from infra.storage.local import LocalStorage
 from providers import catalog, tokens
+from providers.router import route
 from quotas.credentials import Credentials
 from quotas.limits import Limits, OpenStreams
 from workers import events as says
@@ -69,6 +70,7 @@ def create_app(configured: Settings) -> Studio:
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         # Loaded when it is first needed, its half second would stand still for everybody.
         await asyncio.to_thread(tokens.prepare, catalog.offered(configured).values())
+        await asyncio.to_thread(route.prepare)
         running = [asyncio.create_task(each.run()) for each in (hub, credentials, streams, watch)]
         try:
             yield

@@ -18,7 +18,8 @@ def run(*, quick: bool) -> dict[str, object]:
 
     Measured in this one thread: by the clock, and by the processor's time, which neighbours on the machine do not
     lengthen. `first_ms` is the very first prompt of a process, which loads the lexicon and the weights; `cold` ones
-    have words that no prompt before had. `huge` is a prompt of 200,000 letters, `turns_64` a conversation.
+    have words that no prompt before had. `huge` is a prompt of 200,000 letters, `turns_64` a conversation, and
+    `turns_64_again` one of which all turns but the last are known; no turn of the others is.
     """
     files = {file.stem: twins.read(file) for file in sorted(_FILES.glob("*.jsonl"))}
     prompts = [text for pairs in files.values() for pair in pairs for text in (pair.en, pair.ar)]
@@ -30,9 +31,13 @@ def run(*, quick: bool) -> dict[str, object]:
     warm = [spent for _round in range(2 if quick else 20) for spent in _spent(turns)]
     rounds = 20 if quick else 300
     huge = _spent([[Asked("user", (" ".join(prompts[side::2]) * 9)[:_HUGE])] for side in (0, 1)] * rounds)
-    long = _spent([[Asked("user", text) for text in prompts[:_TURNS]]] * rounds)
+    talk = [Asked("user", text) for text in prompts[:_TURNS]]
+    long = _spent([talk] * rounds)
+    again = _spent([talk, *([*talk[:-1], Asked("user", f"{n}. {talk[-1].text}")] for n in range(rounds))], known=True)[
+        1:
+    ]
     found: dict[str, object] = {"prompts": len(prompts), "first_ms": round(first_ms, 1)}
-    for name, spent in (("cold", cold), ("", warm), ("huge", huge), ("turns_64", long)):
+    for name, spent in (("cold", cold), ("", warm), ("huge", huge), ("turns_64", long), ("turns_64_again", again)):
         found |= _figures(name, spent)
     for name, pairs in files.items():
         for part in sorted({pair.part for pair in pairs}):
@@ -41,10 +46,12 @@ def run(*, quick: bool) -> dict[str, object]:
     return found
 
 
-def _spent(conversations: Sequence[Sequence[Asked]]) -> list[tuple[float, float]]:
+def _spent(conversations: Sequence[Sequence[Asked]], *, known: bool = False) -> list[tuple[float, float]]:
     """Return the microseconds that each took, by the clock and of the processor."""
     spent: list[tuple[float, float]] = []
     for turns in conversations:
+        if not known:
+            route.scored.cache_clear()
         clock, processor = time.perf_counter_ns(), time.thread_time_ns()
         route.tier(turns)
         spent.append(((time.perf_counter_ns() - clock) / 1_000, (time.thread_time_ns() - processor) / 1_000))

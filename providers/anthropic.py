@@ -7,6 +7,7 @@ raise when it is cut off otherwise. `anthropic_content` writes what is asked.
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any, Final, Literal, cast
 
 import anthropic
@@ -14,7 +15,7 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from providers import anthropic_content, headers, text, types
+from providers import anthropic_content, headers, sse, text, types
 from providers.deployments import Deployment
 
 _HOME: Final = "https://api.anthropic.com"
@@ -73,9 +74,10 @@ class Claude:
             async with await self._start(body) as events:
                 told = events.response.headers
                 yield types.Opened(limits=headers.limits(told), request_id=told.get("request-id", ""))
-                async for event in anthropic.AsyncStream.raw_events(events.response):
-                    for chunk in answer.take(_read(event.data)):
-                        yield chunk
+                async with aclosing(sse.events(events.response.aiter_bytes())) as texts:
+                    async for data in texts:
+                        for chunk in answer.take(_read(data)):
+                            yield chunk
         except anthropic.APIError as error:
             raise _fact(error) from error
         except httpx2.TimeoutException as error:
@@ -273,7 +275,7 @@ def _thought(block: dict[str, Any]) -> types.Thought:
 
 def _read(data: str) -> _Event:
     """Return an event; not by msgspec's own decoder, which refuses half of a surrogate pair."""
-    return msgspec.convert(json.loads(data), _Event) if data else _Event()
+    return msgspec.convert(json.loads(data), _Event)
 
 
 def _fact(error: anthropic.APIError) -> types.ProviderError:

@@ -8,8 +8,9 @@ from typing import cast
 from msgspec import Struct
 
 from providers import health, patience, types
+from providers.alarm import Alarm
 from providers.doors import Door, Lease
-from providers.types import Chunk, Finish, Opened, Resumable
+from providers.types import Alive, Chunk, Finish, Opened, Resumable
 
 _BEFORE = (Opened, Resumable)
 
@@ -34,7 +35,10 @@ class Attempt:
         self._clock = asyncio.get_running_loop()
         self._ends = self._clock.time() + deadlines.whole_s
         self._patience_s = deadlines.first_token_s
+        #: Whether the vendor gave a sign of life, and whether its answer has begun.
+        self._lives = False
         self._came = False
+        self._alarm = Alarm()
 
     @property
     def is_over_time(self) -> bool:
@@ -45,8 +49,7 @@ class Attempt:
         """Return the next chunk; raises `ProviderError`, also where the vendor is too slow or ends without its end."""
         asked = self._clock.time()
         try:
-            async with asyncio.timeout_at(min(self._ends, asked + self._patience_s)):
-                chunk = await anext(self._chunks)
+            chunk = await self._alarm.wait(anext(self._chunks), min(self._ends, asked + self._patience_s))
         except TimeoutError:
             raise types.ProviderTimedOut from None
         except StopAsyncIteration:
@@ -57,9 +60,14 @@ class Attempt:
             if isinstance(chunk, Opened):
                 self._lease.learn(chunk.limits)
             return chunk
-        if not self._came:
-            self._came = True
+        if not self._lives:
+            self._lives = True
             self._lease.speak()
+        if isinstance(chunk, Alive) and not self._came:
+            # A sign of life takes nothing from the time that a model has to begin, which it may think away in silence.
+            self._patience_s = max(self._patience_s - (self._clock.time() - asked), self._deadlines.idle_s)
+            return chunk
+        self._came = True
         self._patience_s = self._deadlines.idle_s
         if isinstance(chunk, Finish):
             self._lease.end(health.ANSWERED)
@@ -80,7 +88,8 @@ class Attempt:
 
     async def leave(self) -> None:
         """Stop the vendor, if it still speaks, and give the slot back."""
-        self._lease.end(health.ANSWERED if self._came else health.NEITHER)
+        self._alarm.stop()
+        self._lease.end(health.ANSWERED if self._lives else health.NEITHER)
         # What adapters write are generators, though all that is asked of them is to be iterated over.
         speaking = cast("AsyncGenerator[Chunk]", self._chunks)
         with suppress(Exception):  # there is nothing more to be had of it

@@ -1,16 +1,13 @@
-"""Chat Completions as every OpenAI-compatible server speaks it (Ollama, vLLM, llama.cpp, our local one).
-
-The SDK ends silently when a stream is cut off cleanly, and raises whatever its transport or its JSON decoder raises
-when it is cut off otherwise (measured with openai 3.54), so what is an end and what is a failure is decided here.
-"""
+"""Chat Completions as every OpenAI-compatible server speaks it (Ollama, vLLM, llama.cpp, our local one)."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from providers import compatible_request, headers
+from providers import compatible_request, headers, openai_events
 from providers.compatible_answer import Reading
 from providers.deployments import Deployment
 from providers.openai_errors import facts
@@ -35,6 +32,7 @@ class CompatibleChat:
         self._client = openai.AsyncOpenAI(
             base_url=deployment.base_url, api_key=deployment.key or "none", timeout=timeout, max_retries=0
         )
+        self._completions = self._client.chat.completions  # which imports them
 
     async def close(self) -> None:
         """Close the connections."""
@@ -49,9 +47,10 @@ class CompatibleChat:
             answer = chunks.response.headers
             yield Opened(limits=headers.limits(answer), request_id=answer.get("x-request-id", ""))
             with facts(AnswerTruncated, self._key):
-                async for chunk in chunks:
-                    for piece in reading.take(chunk):
-                        yield piece
+                async with aclosing(openai_events.events(chunks, self._key)) as events:
+                    async for event in events:
+                        for piece in reading.take(event):
+                            yield piece
         for last in reading.end():
             yield last
 
@@ -69,7 +68,7 @@ class CompatibleChat:
         """Do nothing: an answer to which nobody listens is not made."""
 
     async def _start(self, call: ChatCall) -> openai.AsyncStream[ChatCompletionChunk]:
-        return await self._client.chat.completions.create(
+        return await self._completions.create(
             model=call.model,
             messages=compatible_request.messages(call.turns),
             max_tokens=call.output_tokens,  # the older name: some of these servers know only that one

@@ -48,9 +48,9 @@ class Reading:
     def take(self, chunk: object) -> Iterator[TextDelta | Alive]:
         """Yield the text of a chunk and remember the rest."""
         # Usage may ride on any chunk, also on one that has choices (seen with several servers).
-        self._counted = _counted(getattr(chunk, "usage", None)) or self._counted
+        self._counted = _counted(payload.at(chunk, "usage")) or self._counted
         for choice in payload.items(chunk, "choices"):
-            delta = getattr(choice, "delta", None)
+            delta = payload.at(choice, "delta")
             for field in ("content", "refusal"):
                 if piece := self._pieces.take(_words(delta, field)):
                     yield TextDelta(piece)
@@ -83,7 +83,7 @@ class Reading:
             self._calls.append(call)
         call.id = call.id or call_id
         call.name = call.name or payload.text(delta, "function", "name")
-        call.arguments += _arguments(getattr(getattr(delta, "function", None), "arguments", None))
+        call.arguments += _arguments(payload.at(delta, "function", "arguments"))
 
 
 def _whole(call: _Call, *, cut: bool) -> ToolCall | None:

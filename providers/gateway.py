@@ -79,6 +79,7 @@ class Gateway:
     async def _abandon(self, deployment: Deployment, token: types.Token) -> None:
         try:
             async with asyncio.timeout(_ABANDON_S):
+                await self._vendors.load(deployment)
                 await self._vendors.chat(deployment).abandon(token)
         except (types.ProviderError, TimeoutError) as error:
             log.warning("an answer could not be stopped", deployment=deployment.name, reason=type(error).__name__)

@@ -5,15 +5,15 @@ streamed because it is more than 5 minutes old", openai-python #2828); after tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
 
 import httpx2
 import openai
 from openai.types import Moderation
 from openai.types.responses import Response, ResponseIncludable, ResponseStreamEvent
 
-from providers import headers, openai_request
+from providers import headers, openai_events, openai_request
 from providers.deployments import Deployment
 from providers.openai_answer import Reading
 from providers.openai_errors import facts
@@ -32,7 +32,6 @@ from providers.types import (
 # A backstop: how long a model may think before it says anything is the gateway's to decide.
 _TIMEOUT = httpx2.Timeout(300.0, connect=5.0)
 _BASE_URL = "https://api.openai.com/v1"
-_DRAIN_S = 0.2
 _LEAST_OUTPUT = 16  # the API refuses a smaller cap
 _UNFINISHED = {"queued", "in_progress"}
 _MODERATOR = "omni-moderation-latest"
@@ -55,6 +54,7 @@ class OpenAIChat:
         self._key = deployment.key
         self._poll_s = poll_s
         self._client = _client(deployment, timeout)
+        self._responses = self._client.responses  # which imports them
 
     async def close(self) -> None:
         """Close the connections."""
@@ -79,7 +79,7 @@ class OpenAIChat:
             facts(ProviderUnavailable, self._key),
             suppress(openai.NotFoundError, openai.BadRequestError, openai.ConflictError),
         ):
-            await self._client.responses.cancel(str(token["response_id"]))
+            await self._responses.cancel(str(token["response_id"]))
 
     async def _said(
         self, reading: Reading, start: Callable[[], Awaitable[_Events | None]], response_id: str = ""
@@ -88,29 +88,31 @@ class OpenAIChat:
             events = await start()
         if events is None:
             yield Opened()
-            async for response in self._polled(response_id):
-                if response.status in _UNFINISHED:
-                    yield Alive()
-                    continue
-                for chunk in reading.whole(response):
-                    yield chunk
+            async with aclosing(self._polled(response_id)) as polled:
+                async for response in polled:
+                    if response.status in _UNFINISHED:
+                        yield Alive()
+                        continue
+                    for chunk in reading.whole(response):
+                        yield chunk
         else:
             async with events:
                 answer = events.response.headers
                 yield Opened(limits=headers.limits(answer), request_id=answer.get("x-request-id", ""))
                 with facts(AnswerTruncated, self._key):
-                    async for event in events:
-                        for chunk in reading.take(event):
-                            yield chunk
-                        if reading.finish is not None:
-                            await _drain(events)
-                            break
+                    async with aclosing(openai_events.events(events, self._key)) as told:
+                        async for event in told:
+                            for chunk in reading.take(event):
+                                yield chunk
+                            if reading.finish is not None:
+                                await openai_events.drain(told)
+                                break
         if reading.finish is None:
             raise AnswerTruncated
         yield reading.finish
 
     async def _start(self, call: ChatCall) -> _Events:
-        return await self._client.responses.create(
+        return await self._responses.create(
             model=call.model,
             input=openai_request.items(call.turns),
             max_output_tokens=max(call.output_tokens, _LEAST_OUTPUT),
@@ -130,19 +132,19 @@ class OpenAIChat:
         starting_after = openai.omit if after is None else after
         try:
             return await _known(
-                self._client.responses.retrieve(
+                self._responses.retrieve(
                     response_id, stream=True, starting_after=starting_after, include=_include(call)
                 )
             )
         except openai.BadRequestError:
             return None
 
-    async def _polled(self, response_id: str) -> AsyncIterator[Response]:
+    async def _polled(self, response_id: str) -> AsyncGenerator[Response]:
         """Yield an answer as it is now, again and again until it is done."""
         pause_s = self._poll_s
         while True:
             with facts(ProviderUnavailable, self._key):
-                response = await _known(self._client.responses.retrieve(response_id, include=_SEALED))
+                response = await _known(self._responses.retrieve(response_id, include=_SEALED))
             yield response
             if response.status not in _UNFINISHED:
                 return
@@ -172,14 +174,6 @@ async def _known[Found](asked: Awaitable[Found]) -> Found:
 def _include(call: ChatCall) -> list[ResponseIncludable] | openai.Omit:
     """Ask for what the model thought, sealed, where it may have to be given back with a tool's result."""
     return _SEALED if call.tools else openai.omit
-
-
-async def _drain(events: _Events) -> None:
-    """Read the end of a stream whose answer is whole, so that its connection can serve again."""
-    with suppress(openai.APIError, httpx2.RequestError, ValueError, TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            async for _ in events:
-                pass
 
 
 def _categories(result: Moderation) -> Iterator[tuple[str, bool]]:

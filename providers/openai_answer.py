@@ -45,7 +45,7 @@ class Reading:
     def take(self, event: object) -> Iterator[Chunk]:
         """Yield what an event says. Raises `ProviderError` where it says that there is no answer."""
         sequence = payload.number(event, "sequence_number")
-        match getattr(event, "type", None):
+        match payload.text(event, "type"):
             case "response.created" if self._resumable:
                 if response_id := payload.text(event, "response", "id"):
                     yield Resumable(token={"response_id": response_id})
@@ -56,11 +56,11 @@ class Reading:
             case "response.function_call_arguments.delta":
                 yield Alive()
             case "response.output_item.done":
-                yield from self._item(getattr(event, "item", None))
+                yield from self._item(payload.at(event, "item"))
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 if waiting := self._pieces.rest():
                     yield TextDelta(waiting)
-                self._end(getattr(event, "response", None))
+                self._end(payload.at(event, "response"))
             case "error":
                 raise told(payload.text(event, "code"), payload.text(event, "message"), self._key)
             case _:
@@ -132,7 +132,7 @@ def _words(item: object) -> str:
 
 
 def _counted(response: object) -> Counted | None:
-    usage = getattr(response, "usage", None)
+    usage = payload.at(response, "usage")
     return counts.counted(
         input_tokens=payload.number(usage, "input_tokens"),
         output_tokens=payload.number(usage, "output_tokens"),

@@ -191,7 +191,7 @@ class Passage:
         if answer is not None:
             await self._rest()
             self._count("resumed", answer)
-            return self._attempt(self._means.doors.enter(answer.door), answer), answer
+            return await self._attempt(self._means.doors.enter(answer.door), answer), answer
         while self._place < len(self._chain):
             model = self._chain[self._place]
             lease = await self._admitted(model)
@@ -199,14 +199,15 @@ class Passage:
                 answer = self._answer = _Answer(model, lease.door)
                 self._tries[lease.door.deployment.name] += 1
                 self._count("tried", answer)
-                return self._attempt(lease, answer), answer
+                return await self._attempt(lease, answer), answer
             self._step()
         raise self._fact or types.ProviderMisconfigured
 
-    def _attempt(self, lease: Lease, answer: _Answer) -> Attempt:
+    async def _attempt(self, lease: Lease, answer: _Answer) -> Attempt:
         """Return an attempt at an answer, or at the rest of it."""
         settings, call = self._settings, self._asked(answer.model)
         try:
+            await self._means.vendors.load(answer.door.deployment)
             models = self._means.vendors.chat(answer.door.deployment)
             chunks = models.stream(call) if answer.token is None else models.resume(call, answer.token, answer.at)
         except BaseException:

@@ -4,25 +4,23 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str]:
-    """Yield the data of every event that has some and is whole; raises `UnicodeDecodeError`."""
-    data: list[str] = []
-    async for line in _lines(chunks):
-        name, _, value = line.partition(":")
-        if not line:
-            if data:
-                yield "\n".join(data)
-            data = []
-        elif name == "data":
-            data.append(value.removeprefix(" "))
+    """Yield the data of every event that has some and is whole; raises `UnicodeDecodeError`.
 
-
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str]:
-    """Yield the lines that are whole; `bytes.splitlines` ends them where the standard does, unlike that of `str`."""
+    `bytes.splitlines` ends lines where the standard does, unlike that of `str`.
+    """
     rest = b""
+    data: list[bytes] = []
     async for chunk in chunks:
         rest += chunk
         sure = len(rest) - rest.endswith(b"\r")  # a carriage return at the end may be half of an end of line
         whole = max(rest.rfind(b"\n", 0, sure), rest.rfind(b"\r", 0, sure)) + 1
-        for line in rest[:whole].splitlines():
-            yield line.decode()
-        rest = rest[whole:]
+        lines, rest = rest[:whole].splitlines(), rest[whole:]
+        for line in lines:
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif line == b"data":
+                data.append(b"")
+            elif not line:
+                if event := b"\n".join(data):
+                    yield event.decode()
+                data = []

@@ -1,6 +1,7 @@
 """What a room is given to make one job with: `Run` says its events in order and remembers what was used and made."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -21,6 +22,8 @@ from workers.request import Request
 
 log = structlog.stdlib.get_logger()
 _LONGEST_WAIT_S = 2.0
+# How long a room may speak without a pause before others get their turn.
+_TURN_S = 0.001
 
 
 class LostLease(Exception):
@@ -70,6 +73,7 @@ class Run:
         self._source = jobs.speaker(job.id, job.account_id, job.kind, job.batch_id)
         self._transcript = transcript.Writer(job.attempt)
         self._sent = 0
+        self._turned_s = 0.0
         self._flusher: asyncio.Task[None] | None = None
         self._making: asyncio.Task[Made] | None = None
 
@@ -107,7 +111,7 @@ class Run:
             return
 
     async def say(self, said: events.Said) -> None:
-        """Say something to whoever follows the job. Returns at once: deltas gather while an append is in flight.
+        """Say something to whoever follows the job. Waits for no append: deltas gather while one is in flight.
 
         Raises `LostLease` when another attempt has spoken.
         """
@@ -120,6 +124,11 @@ class Run:
             self._unsaid.append(said)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
+            self._turned_s = time.monotonic()
+        elif time.monotonic() - self._turned_s > _TURN_S:
+            # What has more to say at once than can be said would not let go of the loop, and nothing would leave.
+            await asyncio.sleep(0)
+            self._turned_s = time.monotonic()
 
     def record(self, so_far: Made | Callable[[], Made]) -> None:
         """Note what would be kept and charged if the job were stopped now, or what works it out when that is asked."""

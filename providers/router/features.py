@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import log, log2
 
 from providers.router import lexicon
-from providers.router.shape import Shape, sampled, shape
+from providers.router.shape import HEAD, TAIL, Shape, sampled, shape
 from providers.router.words import Word, is_arabic, normalized, words
 
 #: How many English words an Arabic one stands for (the median over the twins of the tests).
@@ -20,13 +20,15 @@ _FIELDS = frozenset(
     ("app", "api", "database", "distributed", "infra", "reliability", "security", "learning", "business", "society")
 )
 _MOST = 20
+# One letter can be normalized to eighteen.
+_MOST_LETTERS = 2 * (HEAD + TAIL)
 
 
 def features(text: str) -> dict[str, float]:
     """Return the features of a text, those that are not 0."""
     sample, is_long = sampled(text)
     seen = shape(sample)
-    prose = words(normalized(seen.prose))
+    prose = words(normalized(seen.prose)[:_MOST_LETTERS])
     return {"always": 1.0} | _length(prose, is_long=is_long) | _looks(seen) | _concepts(lexicon.found(prose))
 
 

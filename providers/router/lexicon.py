@@ -85,7 +85,10 @@ def found(words: Sequence[Word]) -> list[str]:
     for at, word in enumerate(words):
         if at < shown:
             continue
-        terms = _standing(_entry(word.text), words, at)
+        entry = _entry(word.text)
+        if entry is None:
+            continue
+        terms = _standing(entry, words, at)
         hidden = max((len(term.rest) + 1 for term in terms if term.hides), default=0)
         if hidden:
             shown = at + hidden
@@ -99,16 +102,19 @@ def _standing(entry: _Entry, words: Sequence[Word], at: int) -> list[_Term]:
     word = words[at]
     terms = [term for term in entry.single if term.ends == "" or word.text.endswith(term.ends)]
     if (entry.rows or entry.loose) and at + 1 < len(words):
-        further = entry.loose
-        if entry.rows:
-            further += tuple(term for form in forms(words[at + 1].text) for term in entry.rows.get(form, ()))
+        following = _forms(words[at + 1].text)
+        further = list(entry.loose)
+        if not entry.rows.keys().isdisjoint(following):
+            further += [term for first, row in entry.rows.items() if first in following for term in row]
         terms += [term for term in further if _follows(words, at + 1, term.rest)]
     return terms if word.opens else [term for term in terms if not term.opens]
 
 
 @lru_cache(maxsize=32_768)
-def _entry(word: str) -> _Entry:
+def _entry(word: str) -> _Entry | None:
     terms = dict.fromkeys(_terms(load(), forms(word)))
+    if not terms:
+        return None
     rows: dict[str, list[_Term]] = {}
     for term in terms:
         if term.rest and not term.rest[0].endswith("*"):
@@ -127,10 +133,15 @@ def _terms(lexicon: Lexicon, stems: Iterable[str]) -> Iterable[_Term]:
 def _follows(words: Sequence[Word], at: int, rest: tuple[str, ...]) -> bool:
     if at + len(rest) > len(words):
         return False
-    return all(_is(words[at + further].text, term) for further, term in enumerate(rest))
+    return all(_is(words[further].text, term) for further, term in enumerate(rest, at))
 
 
 def _is(word: str, term: str) -> bool:
     if term.endswith("*"):
         return any(form.startswith(term[:-1]) for form in forms(word))
-    return term in forms(word)
+    return term in _forms(word)
+
+
+@lru_cache(maxsize=32_768)
+def _forms(word: str) -> frozenset[str]:
+    return frozenset(forms(word))

@@ -1,10 +1,11 @@
 """Which tier of model a conversation takes, and which of the models at hand that is: the same answer at every call.
 
-No state and no network: every turn of the user is scored anew, and the hardest decides, so that a conversation goes up
-a tier but never down again.
+No state and no network: every turn of the user is scored, and the hardest decides, so that a conversation goes up a
+tier but never down again. What a turn scored is kept, since each further turn of a conversation brings all before it.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -12,7 +13,10 @@ from msgspec import Struct
 from providers.catalog import Model, Tier
 from providers.router.reasons import REASONS, codes
 from providers.router.score import TIERS, score
+from providers.router.shape import cut
 
+# Each at most what `cut` leaves of a text, with its reasons: some 10 MiB if all were long.
+_KEPT_TURNS = 2_048
 _MEDIUM = TIERS.index("medium")
 
 
@@ -47,11 +51,23 @@ def tier(turns: Sequence[Asked], *, tools: int = 0) -> Found:
 
 
 def _found(turn: Asked, tools: int) -> Found:
-    scored = score(turn.text)
+    rank, place, because = scored(cut(turn.text))
     given = [name for name, count in (("vision", turn.images), ("files", turn.files), ("tools", tools)) if count > 0]
-    if given and scored.rank < _MEDIUM:
-        return Found("medium", max(scored.score, _MEDIUM / (len(TIERS) - 1)), tuple(given))
-    return Found(TIERS[scored.rank], scored.score, (*codes(scored.because), *given))
+    if given and rank < _MEDIUM:
+        return Found("medium", max(place, _MEDIUM / (len(TIERS) - 1)), tuple(given))
+    return Found(TIERS[rank], place, (*because, *given))
+
+
+@lru_cache(maxsize=_KEPT_TURNS)
+def scored(text: str) -> tuple[int, float, tuple[str, ...]]:
+    """Return the rank of a turn's tier, its place on the ladder of tiers, and why; the latest turns are kept."""
+    told = score(text)
+    return told.rank, told.score, codes(told.because)
+
+
+def prepare() -> None:
+    """Load the lexicon and the weights, some 30 ms, before anybody waits for the first answer."""
+    score("hello مرحبا")
 
 
 def choose(found: Found, candidates: Sequence[Model]) -> list[Model]:

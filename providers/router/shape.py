@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 # A head and a tail of this many letters stand for a long text, so that the time taken has a bound. Before marks are
 # taken off, thrice as much is read: a letter has rarely more than one.
-HEAD = 800
-TAIL = 400
+HEAD = 560
+TAIL = 280
 _MARKED = 3
+_LINE = 200  # letters of a line that are looked at to tell whether it is code
 
 _MARKS = re.compile(
     "[\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
@@ -25,25 +26,30 @@ _CODE = (
     r"(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|FROM|WHERE|JOIN|GROUP BY|ORDER BY)\s+\S|</?[a-zA-Z][^>]*>",
     r"[}\])]+[;,)]*\s*$|@\w+(?:\(.*\))?\s*$|\$ \w|//\s|[-+]{3}\s",
     r"""[A-Za-z_][\w.]*(?:\[[^\]]*\])?\s*[-+*/|]?=\s*["'\[{(\w].*[\])}"';\d\w]$|[A-Za-z_][\w.]*\(.*\)\s*[;{:]?\s*$""",
-    r"[^\u0600-\u06ff]*(?:[=()\[\]].*;|\{)\s*$",
+    r"[^\u0600-\u06ff=()\[\]{]*(?:[=()\[\]].*[;{]|\{)\s*$",
 )
 _CODE_LINE = re.compile(rf"\s*(?:{'|'.join(_CODE)})")
+# Each of these three begins with the set of letters that it can begin with, and looks back from there: the engine runs
+# over all others at once. No part of them can match at a length without a bound, so that no text makes them slow.
 _SNIPPET = re.compile(
-    r"\w+\(\w*\)|\w+\[\w+\]|\w+\.\w+\(|=>|->|==|!=|&&|\|\||\bSELECT\b.+\bFROM\b|</?[a-z]+>|\w+_\w+|[a-z]+[A-Z]\w+"
+    r"[(\[._=!&|<>A-Z-](?:(?<=\w\()\w{0,40}\)|(?<=\w\[)\w{1,40}\]|(?<=\w\.)\w{1,40}\(|(?<=\w_)\w{1,40}(?:\(\w{0,40}\))?"
+    r"|(?<==)[>=]|(?<=-)>|(?<=!)=|(?<=&)&|(?<=\|)\||(?<=[a-z][A-Z])\w{1,40}|(?<=<)/?[a-z]{1,20}>"
+    r"|(?<=\bS)ELECT\b.{1,200}\bFROM\b)"
 )
 _TRACE = re.compile(
-    r"Traceback \(most|^\s*at [\w.$<>]+\(|[A-Za-z]{3,}(?:Error|Exception)\b|\bpanic:|[Ss]egmentation fault"
-    r"|SIG(?:SEGV|KILL|ABRT)|\bexit code \d+|\b\d\d:\d\d:\d\d\b|\bECONN\w+|\bERROR\b|\bOOMKilled\b",
-    re.MULTILINE,
+    r"[TEOSep\d\n](?:(?<=T)raceback \(most|(?<=\n)[ \t]{0,20}at [\w.$<>]{1,80}\(|(?<=[A-Za-z]{3}E)(?:rror|xception)\b"
+    r"|(?<=\bp)anic:|(?<=[Ss]e)gmentation fault|(?<=S)IG(?:SEGV|KILL|ABRT)|(?<=\be)xit code \d|(?<=\b\d)\d:\d\d:\d\d\b"
+    r"|(?<=\bE)(?:CONN\w|RROR\b)|(?<=\bO)OMKilled\b)"
 )
+_SIGNS = "=≤≥≠≡√∑∫∂∀∃∈⊂∪∩π∞×÷²³ⁿ⇒⟺≈^|"
 _FORMULA = re.compile(
-    r"[=≤≥≠≡√∑∫∂∀∃∈⊂∪∩π∞×÷²³ⁿ⇒⟺≈^|]|\\[a-z]{2,}|\b[a-zA-Z]\([a-z]\)|(?<=\w) ?[+*/] ?(?=\w)|\d!"
-    r"|(?<=\d) ?- ?(?=\w)|[<>](?= ?\w)"
+    rf"[{_SIGNS}\\(+*/!<>-](?:(?<=[{_SIGNS}])|(?<=\\)[a-z]{{2}}|(?<=\b[a-zA-Z]\()[a-z]\)|(?<=\d!)|(?<=[<>])(?= ?\w)"
+    r"|(?:(?<=\w[+*/])|(?<=\w [+*/])|(?<=\d-)|(?<=\d -)) ?(?=\w))"
 )
-_ITEM = re.compile(r"^\s*(?:[-*•–]|[\d٠-٩]{1,2}[.)\-])\s+\S|(?<![\w.])[(]?[\d٠-٩a-dأبج][)]\s", re.MULTILINE)
-_LINK = re.compile(
-    r"https?://\S+|\b[\w/.-]+\.(?:py|js|ts|tsx|java|go|rs|cpp|c|h|sql|csv|json|ya?ml|toml|md|pdf|docx?|xlsx?|log|html|css)\b"
-)
+_ITEM = re.compile(r"^[ \t]{0,20}(?:[-*•–]|[\d٠-٩]{1,2}[.)\-])\s+\S|(?<![\w.])[(]?[\d٠-٩a-dأبج][)]\s", re.MULTILINE)
+_ENDINGS = "py|js|ts|tsx|java|go|rs|cpp|c|h|sql|csv|json|ya?ml|toml|md|pdf|docx?|xlsx?|log|html|css"
+_LINKED = re.compile(rf"[.:](?://|(?<=\w\.)(?:{_ENDINGS})\b)")
+_LINK = re.compile(rf"https?://\S+|\b[\w/.-]{{1,60}}\.(?:{_ENDINGS})\b")
 _SENTENCE = re.compile(r"[.!?؟؛;]+(?:\s|$)|\n+")
 # What is counted up: commas, and what joins without one ("and", و written onto the next word).
 _JOINT = re.compile(r"[,،]\s*(?:(?:and|or)\b|و)?|\s(?:and|or|plus)\s|\sو(?=\w{3})")
@@ -67,11 +73,16 @@ class Shape(NamedTuple):
     numbers: int
 
 
+def cut(text: str) -> str:
+    """Return what `sampled` reads of a text: all of it, or of a long one its head and tail. Cut again it stays."""
+    if len(text) <= _MARKED * (HEAD + TAIL) + 1:
+        return text
+    return text[: _MARKED * HEAD] + "\n" + text[-_MARKED * TAIL :]
+
+
 def sampled(text: str) -> tuple[str, bool]:
     """Return a text without vowel marks and joiners, of a long one its head and tail, and whether it is a long one."""
-    if len(text) > _MARKED * (HEAD + TAIL):
-        text = text[: _MARKED * HEAD] + "\n" + text[-_MARKED * TAIL :]
-    text = _MARKS.sub("", text)
+    text = _MARKS.sub("", cut(text))
     if len(text) <= HEAD + TAIL:
         return text, False
     return text[:HEAD] + "\n" + text[-TAIL:], True
@@ -88,11 +99,11 @@ def shape(text: str) -> Shape:
     rest = _FENCE.sub(keep, text) if "```" in text or "~~~" in text else text
     lines: list[str] = []
     for line in rest.split("\n"):
-        (code if _CODE_LINE.match(line) else lines).append(line)
+        (code if _CODE_LINE.match(line[:_LINE]) else lines).append(line)
     prose = "\n".join(lines)
     inline = _INLINE.findall(prose)
     plain = _INLINE.sub(" ", prose) if inline else prose
-    links = _LINK.findall(plain)
+    links = _LINK.findall(plain) if _LINKED.search(plain) else []
     plain = _LINK.sub(" ", plain) if links else plain
     return Shape(
         prose=plain,

@@ -278,6 +278,15 @@ def test_a_sign_of_life_is_heard_by_the_clock_alone() -> None:
     assert [type(said).__name__ for said in found.said] == ["Serving", "Opened", "TextDelta", "Finish"]
 
 
+def test_a_sign_of_life_takes_no_time_from_a_model_that_thinks_on_in_silence() -> None:
+    cast = Cast([Cut(0, pause_s=40)], words=1)
+    made = cast.compose
+    cast.compose = lambda call: [types.Alive(), made(call)[-1]]  # type: ignore[method-assign]
+    found = hastily(played(cast, [FIRST], call=msgspec.structs.replace(CALL, effort="high")))
+    assert found.finish
+    assert len(cast.asked) == 1, "it was silent for longer than one that speaks may be, and had begun nothing"
+
+
 @pytest.mark.parametrize("how", ["closed", "canceled"])
 def test_whoever_stops_early_stops_the_vendor_and_gives_the_slot_back(how: str) -> None:
     cast = Cast([Cut(3, "silence"), Cut(3, "silence")])

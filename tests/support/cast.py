@@ -83,6 +83,9 @@ class Cast(Vendors):
         self.speaking = 0
         self.counted = COUNTED
 
+    async def load(self, deployment: Deployment) -> None:
+        """There is nothing to get ready."""
+
     def chat(self, deployment: Deployment) -> types.ChatModels:
         """Return the actor behind a deployment."""
         return _Actor(self, deployment)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from providers.catalog import Model, Tier, Weights
-from providers.router import evaluate, route, twins
+from providers.router import evaluate, lexicon, route, score, shape, twins
+from providers.router.features import features
 from providers.router.reasons import REASONS
 from providers.router.route import Asked, Found
 from providers.router.score import TIERS
@@ -163,6 +164,33 @@ def test_a_huge_prompt_is_told_by_its_head_and_tail() -> None:
     assert "proof" in head.because
     assert "proof" in tail.because
     assert "proof" not in middle.because
+
+
+def test_a_text_that_was_cut_is_read_as_it_was_before() -> None:
+    texts = [f"{HARD_AR} " * 4_000, f"{HARD} " * 90, "َ" * 9_000, "x" * 2_521, HARD]
+    assert [shape.cut(shape.cut(text)) for text in texts] == [shape.cut(text) for text in texts]
+    assert [shape.sampled(shape.cut(text)) for text in texts] == [shape.sampled(text) for text in texts]
+    assert max(len(shape.cut(text)) for text in texts) < 3_000
+
+
+def test_what_one_letter_stands_for_does_not_make_a_text_longer_than_what_is_read() -> None:
+    assert "has:prove" in features(f"{'a ' * 300} {HARD}")
+    assert "has:prove" not in features(f"{'\ufdfa ' * 300} {HARD}")
+
+
+def test_a_turn_that_was_scored_before_is_not_scored_again() -> None:
+    route.scored.cache_clear()
+    first = route.tier(asked("hi", HARD, HARD_AR))
+    assert route.tier(asked("hi", HARD, HARD_AR, "hi")).score == first.score
+    assert route.scored.cache_info().misses == 3
+
+
+def test_what_is_prepared_is_not_loaded_by_the_first_prompt() -> None:
+    lexicon.load.cache_clear()
+    score.weights.cache_clear()
+    route.prepare()
+    route.tier(asked(HARD))
+    assert lexicon.load.cache_info().misses == score.weights.cache_info().misses == 1
 
 
 def test_the_cheapest_model_that_is_good_enough_comes_first_and_then_ever_cheaper_ones() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,17 @@ async def test_an_answer_is_not_abandoned_when_a_worker_goes_down_or_has_lost_it
         await asyncio.gather(waiting, making, return_exceptions=True)
         assert making.cancelled()
         assert gateway.abandoned == []
+
+
+async def test_what_a_vendor_says_all_at_once_leaves_while_it_is_said(client: Client, ground: Ground) -> None:
+    job = await submit(client, chat("hi", model="middle"))
+    attempt = await take(ground, job)
+    run = Run(attempt, ground, Script(ground.settings), Desk(ground).keep)
+    given_up_s = time.monotonic() + 10
+    while not run._sent and time.monotonic() < given_up_s:  # pyright: ignore[reportPrivateUsage]
+        await run.say(room.events.Delta(text="word "))  # by a vendor that is never waited for
+    assert run._sent, "nothing left before all was said"  # pyright: ignore[reportPrivateUsage]
+    await run.end(room.events.Canceled(charged={}), patience_s=5)
 
 
 def kept(attempt: lifecycle.Attempt) -> Any:

@@ -169,7 +169,7 @@ async def test_llmock_what_is_left_of_a_key_is_read_from_the_headers(vendors: Ve
     assert all(isinstance(chunk, Opened) for chunk in opened)
     limits = [chunk.limits for chunk in opened if isinstance(chunk, Opened)]
     for limit in limits:
-        assert limit.requests_left == 599
+        assert limit.requests_left in {598, 599}, "the wires share an allowance that fills again"
         assert limit.tokens_left is not None
         assert 0 < limit.tokens_left < 6000
         assert limit.requests_reset_s is not None

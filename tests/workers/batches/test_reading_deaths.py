@@ -27,7 +27,7 @@ from workers.perform import perform
 _GRANTED = 9_000
 _LARGE, _SMALL = 95, 35
 # So many more steps there may be than there are known to be.
-_SPARE = 6
+_SPARE = 12
 
 
 def _input(count: int) -> bytes:

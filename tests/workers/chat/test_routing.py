@@ -222,7 +222,7 @@ def test_a_lesser_choice_has_a_cap_of_its_own_and_not_that_of_the_model_that_thi
     who = asking(models)
     asked = chat("Prove step by step that there are infinitely many primes. " * 3, effort="high", fallbacks=[])
     request = resolved(asked, who)
-    assert (request.input.model, request.input.max_output_tokens) == ("great", 8192)
+    assert (request.input.model, request.input.max_output_tokens) == ("great", 16_000)
     less = asked.cheaper(who, request, "chat_tokens")
     assert less is not None
     assert (less.input.model, less.input.max_output_tokens) == ("middle", 1024)

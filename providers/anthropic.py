@@ -275,7 +275,7 @@ def _thought(block: dict[str, Any]) -> types.Thought:
 
 def _read(data: str) -> _Event:
     """Return an event; not by msgspec's own decoder, which refuses half of a surrogate pair."""
-    return msgspec.convert(json.loads(data), _Event)
+    return msgspec.convert(json.loads(data), _Event) if data else _Event()
 
 
 def _fact(error: anthropic.APIError) -> types.ProviderError:

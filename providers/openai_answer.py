@@ -51,9 +51,12 @@ class Reading:
                     yield Resumable(token={"response_id": response_id})
             case "response.output_text.delta" | "response.refusal.delta":
                 yield from self._say(payload.text(event, "delta"), sequence)
-            case "response.output_item.added" if payload.text(event, "item", "type") == "message" and self._chars:
-                yield from self._say(_BETWEEN, sequence)
-            case "response.function_call_arguments.delta":
+            case "response.output_item.added" if payload.text(event, "item", "type") == "message":
+                if self._chars:
+                    yield from self._say(_BETWEEN, sequence)
+            case "response.output_item.added" | "response.function_call_arguments.delta":
+                yield Alive()
+            case kind if kind.startswith("response.reasoning"):
                 yield Alive()
             case "response.output_item.done":
                 yield from self._item(payload.at(event, "item"))

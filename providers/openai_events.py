@@ -28,6 +28,8 @@ async def events(stream: openai.AsyncStream[Any], key: str) -> AsyncGenerator[An
             if text.startswith("[DONE]"):
                 await drain(texts)
                 return
+            if not text:
+                continue
             event = json.loads(text)
             if error := payload.at(event, "error"):
                 code = payload.at(error, "code") or payload.at(error, "type")

@@ -20,7 +20,6 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str]:
                 data.append(line[5:].removeprefix(b" "))
             elif line == b"data":
                 data.append(b"")
-            elif not line:
-                if event := b"\n".join(data):
-                    yield event.decode()
+            elif not line and data:
+                yield b"\n".join(data).decode()
                 data = []

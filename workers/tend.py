@@ -18,12 +18,14 @@ from infra.database import DatabaseUnavailable
 from infra.ground import Ground
 from infra.models import Job
 from infra.storage import StorageUnavailable
+from providers.gateway import Gateway
 from quotas import ledger, spend
 from workers import control, files, intake, lifecycle, pools
 from workers.batches import keeping
 from workers.batches.carrying import Carrier
 from workers.batches.feeding import Feeder
 from workers.desk import Desk
+from workers.lifecycle import orphans
 from workers.webhooks import retention
 
 log = structlog.stdlib.get_logger()
@@ -66,6 +68,7 @@ async def tend(ground: Ground) -> None:
         rounds.create_task(_tend_batches(ground))
         rounds.create_task(_feed_batches(ground))
         rounds.create_task(_carry_parcels(ground))
+        rounds.create_task(_stop_orphans(ground))
 
 
 async def _tend_files(ground: Ground) -> None:
@@ -110,6 +113,22 @@ async def _carry_parcels(ground: Ground) -> None:
             await asyncio.sleep(ground.settings.tend_every_s)
     finally:
         await carrier.close()
+
+
+async def _stop_orphans(ground: Ground) -> None:
+    gateway = Gateway(ground.settings, ground.redis)
+    try:
+        while True:
+            await _try("stop what nobody waits for", stop_orphans(ground, gateway))
+            await asyncio.sleep(ground.settings.tend_every_s)
+    finally:
+        await gateway.close()
+
+
+async def stop_orphans(ground: Ground, gateway: Gateway) -> None:
+    """Have vendors stop the answers of jobs that ended while nobody ran them."""
+    while left := await orphans.take(ground):
+        await asyncio.gather(*(gateway.abandon(token) for token in left))
 
 
 async def _tend_jobs(ground: Ground) -> None:

@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseTextDeltaEvent
 
 from providers import compatible_answer, openai_answer, types
-from providers.types import ChatCall, Chunk, Counted, Finish, Text, TextDelta, ToolCall, Turn
+from providers.types import Alive, ChatCall, Chunk, Counted, Finish, Text, TextDelta, ToolCall, Turn
 
 
 def _read(*chunks: dict[str, Any]) -> list[Chunk]:
@@ -169,3 +169,12 @@ def test_messages_of_one_answer_stand_apart_also_where_it_was_broken_between_the
         TextDelta("\n\n", "3:3"),
         TextDelta("b", "4:4"),
     ]
+
+
+def test_a_model_that_thinks_aloud_is_alive() -> None:
+    reading = openai_answer.Reading(ChatCall(model="m", turns=[], output_tokens=9), "k")
+    for kind in ("reasoning_summary_part.added", "reasoning_summary_text.delta", "reasoning_text.delta"):
+        assert list(reading.take({"type": f"response.{kind}", "delta": "Hm"})) == [Alive()], kind
+    thinking = {"type": "response.output_item.added", "item": {"type": "reasoning"}}
+    assert list(reading.take(thinking)) == [Alive()]
+    assert list(reading.take({"type": "response.something_new"})) == []

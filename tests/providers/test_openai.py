@@ -145,7 +145,7 @@ async def test_what_was_not_asked_for_is_not_in_the_request_and_the_least_cap_is
 async def test_tools_come_whole_after_what_was_thought(models: OpenAIChat, wire: OpenAIWire) -> None:
     wire.scripts = [Script(deltas=[], sealed="zzz", calls=[("look", '{"a": 1}'), ("look", "")])]
     chunks = [chunk async for chunk in models.stream(_call(tools=[_TOOL]))]
-    assert chunks.count(types.Alive()) == 2, "as each call's arguments come"
+    assert chunks.count(types.Alive()) == 5, "as it begins to think and to call, and as each call's arguments come"
     _, thought, *calls, finish = [chunk for chunk in chunks if chunk != types.Alive()]
     assert isinstance(thought, Thought)
     assert json.loads(thought.data) == {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}

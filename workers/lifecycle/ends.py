@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import structlog
 from msgspec import Raw, Struct
-from sqlalchemy import false, func, select, text
+from sqlalchemy import false, func, null, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import redis as road
@@ -21,6 +21,7 @@ from infra.streams import EventId, Fenced, Source
 from quotas import ledger
 from workers import events, jobs, pools
 from workers import transcript as transcripts
+from workers.lifecycle import orphans
 
 log = structlog.stdlib.get_logger()
 
@@ -56,7 +57,10 @@ class End(Struct, frozen=True, kw_only=True):
 
 
 class Ended(Struct, frozen=True, kw_only=True):
-    """A job that is over."""
+    """A job that is over.
+
+    `left` is the token of an answer that a vendor may still be making, where nobody ran the job that could stop it.
+    """
 
     id: UUID
     account_id: UUID
@@ -66,6 +70,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     state: Last
     charged: dict[str, int]
     error: Document | None
+    left: Document | None = None
 
     def source(self) -> Source:
         """Return the job as who speaks."""
@@ -83,7 +88,9 @@ _FINISH = text(f"""
                              CAST(:errors AS text[]), CAST(:transcripts AS text[]), CAST(:next_attempts AS integer[]))
                       AS g(id, attempt, was, state, used, result, error, transcript, next_attempt)
     ), locked AS MATERIALIZED (
-        SELECT g.* FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
+        SELECT g.*,
+               CASE WHEN g.was = 'queued' OR g.next_attempt = 1 THEN j.checkpoint #> '{{resume,token}}' END AS token
+        FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
         WHERE j.id = ANY(CAST(:ids AS uuid[])) ORDER BY j.id FOR NO KEY UPDATE OF j
     ), over AS (
         SELECT id AS holder_id, CAST(used AS jsonb) AS used FROM locked
@@ -94,7 +101,8 @@ _FINISH = text(f"""
             result = CAST(l.result AS jsonb), error = CAST(l.error AS jsonb), transcript = CAST(l.transcript AS jsonb)
         FROM locked l LEFT JOIN charges c ON c.holder_id = l.id
         WHERE j.id = l.id AND j.id = ANY(CAST(:ids AS uuid[]))
-        RETURNING j.id, j.account_id, j.kind, j.batch_id, j.attempt, j.state, j.charged, j.unique_key, j.webhook
+        RETURNING j.id, j.account_id, j.kind, j.batch_id, j.attempt, j.state, j.charged, j.unique_key, j.webhook,
+                  l.token
     ), freeing AS (
         DELETE FROM unique_jobs u USING ending e
         WHERE u.account_id = e.account_id AND u.key = e.unique_key AND u.job_id = e.id
@@ -106,7 +114,7 @@ _FINISH = text(f"""
                   SELECT w.account_id FROM webhook_endpoints w
                   WHERE w.account_id IN (SELECT account_id FROM ending) AND w.disabled_at IS NULL))
     )
-    SELECT id, account_id, kind, batch_id, attempt, state, charged FROM ending
+    SELECT id, account_id, kind, batch_id, attempt, state, charged, token FROM ending
 """)  # noqa: S608 (constants)
 
 
@@ -152,7 +160,7 @@ def _text(document: Document | None) -> str | None:
 
 
 def _ended(row: Sequence[object]) -> Ended:
-    names = ("id", "account_id", "kind", "batch_id", "attempt", "state", "charged")
+    names = ("id", "account_id", "kind", "batch_id", "attempt", "state", "charged", "left")
     return msgspec.convert({**dict(zip(names, row, strict=True)), "error": None}, Ended)
 
 
@@ -165,7 +173,7 @@ def _answer(end: End, ended: Ended | None) -> Ended | None:
 async def _ended_before(ground: Ground, ends: Sequence[End]) -> dict[tuple[UUID, int], Ended]:
     """Return those that ended just so before: the commit came through, its answer did not."""
     async with ground.database.begin() as session:
-        query = select(Job.id, Job.account_id, Job.kind, Job.batch_id, Job.attempt, Job.state, Job.charged)
+        query = select(Job.id, Job.account_id, Job.kind, Job.batch_id, Job.attempt, Job.state, Job.charged, null())
         over = query.where(Job.id.in_({end.job_id for end in ends}), Job.state.not_in(LIVE))
         rows = (await session.execute(over)).all()
     return {(job.id, job.attempt): job for job in map(_ended, rows)}
@@ -230,6 +238,8 @@ async def tell(ground: Ground, ended: Ended, *, alone: bool = False) -> None:
     last = events.line(ended.terminal())
     try:
         async with asyncio.timeout(_PATIENCE_S):
+            if ended.left is not None:
+                await orphans.keep(ground, ended.left)
             if alone:
                 await ground.streams.append(ended.source(), ended.attempt, [last], 0, over=True)
             else:

@@ -15,7 +15,7 @@ from infra import redis as road
 from infra.ground import Ground
 from infra.streams import Append
 from workers import events, pools
-from workers.lifecycle import ends
+from workers.lifecycle import ends, orphans
 from workers.lifecycle.ends import End, Ended
 
 log = structlog.stdlib.get_logger()
@@ -90,3 +90,4 @@ def _say(ground: Ground, ended: Sequence[Ended], pipe: Any) -> None:
         for job in ended
     ]
     ground.streams.put(pipe, last)
+    orphans.note(pipe, [job.left for job in ended if job.left is not None])

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from infra.ground import Ground
-from infra.models import Account
+from infra.models import Account, Job
 from infra.settings import Settings
 from providers import types
 from providers.catalog import Model
@@ -20,11 +21,11 @@ from providers.gateway import Gateway, Said, Serving, Turned
 from tests.support.books import assert_even, balance_of
 from tests.support.catalogs import three
 from tests.support.chats import Client, chat, events, submit, text, until
-from tests.support.lives import job_of, take
+from tests.support.lives import give_back, job_of, keep, take
 from tests.support.shelves import shelve
 from tests.support.vendor import Answer, Vendor
 from tests.support.work import working
-from workers import kinds, lifecycle
+from workers import kinds, lifecycle, tend
 from workers.chat import run as room
 from workers.context import Run
 from workers.desk import Desk
@@ -249,6 +250,38 @@ async def test_an_answer_that_its_account_cancels_is_abandoned_and_charged_as_fa
     assert ended["result"]["tool_calls"] == [{"id": "c1", "name": "weather", "arguments": "{}"}]
     assert ended["result"]["usage"]["estimated"]
     assert 0 < ended["charged"]["chat_tokens"] < 1 * 2 + 20 * 4
+    await assert_even(ground)
+
+
+@pytest.mark.parametrize("nobody", ["waits", "stopped with others", "late", "dead", "dead and claimed again"])
+async def test_an_answer_is_abandoned_whose_job_is_cancelled_while_nobody_runs_it(
+    client: Client, ground: Ground, nobody: str
+) -> None:
+    job = await submit(client, chat("hi", model="middle"))
+    job_id = UUID(job["id"])
+    attempt = await take(ground, job)
+    assert await keep(ground, attempt, resume={"token": TOKEN}) == "runs"
+    if not nobody.startswith("dead"):
+        assert await give_back(ground, attempt, failed=True)
+    match nobody:
+        case "stopped with others":
+            await lifecycle.stop(ground, [job_id])
+        case "late":
+            async with ground.database.begin() as session:
+                (await session.get_one(Job, job_id)).cancel_by = datetime.now(UTC)
+            await lifecycle.cancel_late(ground)
+        case _:
+            assert (await client.post(f"/v1/jobs/{job_id}/cancel")).is_success
+            if nobody == "dead":
+                await lifecycle.close(ground, job_id)
+            if nobody == "dead and claimed again":
+                assert await lifecycle.claim(ground, [job_id]) == [None]
+    gateway = Script(ground.settings)
+    await tend.stop_orphans(ground, gateway)
+    await tend.stop_orphans(ground, gateway)
+    assert gateway.abandoned == [TOKEN]
+    ended = await until(client, job)
+    assert (ended["state"], ended["charged"]) == ("canceled", {"chat_tokens": 0})
     await assert_even(ground)
 
 

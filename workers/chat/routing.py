@@ -25,6 +25,8 @@ _QUOTA: Final = Why(
     en="Your quota does not allow the model that would suit best, so a cheaper one answers.",
     ar="لا تكفي حصتك للنموذج الأنسب، فيجيب نموذج أقل تكلفة.",
 )
+#: On the operator's own hardware: some servers refuse to be told how hard to think, so they hear only what is asked.
+OWN: Final = ("compatible", "local")
 #: How hard a model thinks of what is in a tier, where nobody says: what is simple is answered at once.
 _EFFORTS: Final[Mapping[Tier, Effort]] = {"simple": "none", "medium": "low", "complex": "medium", "reasoning": "high"}
 # Only to tell what fits into a model's context: UTF-8 bytes a token, near for English and Arabic.
@@ -113,7 +115,7 @@ def _options(asked: ChatInput, asking: Asking, wants: _Wants) -> Iterator[Choice
 
 
 def _choice(asked: str, tier: Tier | None, why: Why, chain: Sequence[Model]) -> Choice:
-    effort = None if tier is None else _EFFORTS[tier]
+    effort = None if tier is None or chain[0].vendor in OWN else _EFFORTS[tier]
     routing = Routing(asked=asked, tier=tier, reason=why, chain=[model.id for model in chain], effort=effort)
     return Choice(chain=chain, routing=routing)
 

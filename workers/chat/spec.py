@@ -22,8 +22,6 @@ __all__ = ["Chat", "ChatInput", "Message"]
 _DEFAULT_OUTPUT_TOKENS = 1024
 # What a model thinks is a part of its output.
 _THINKING_TOKENS: Final[Mapping[Effort, int]] = {"none": 0, "low": 2048, "medium": 7168, "high": 15_360}
-# On the operator's own hardware.
-_OWN = ("compatible", "local")
 
 
 class Chat(Request, tag="chat"):
@@ -106,7 +104,7 @@ def _cap(model: Model, effort: Effort | None) -> int:
     """Return the usual cap: what is thought counts, and vendors' models think unless they are told not to."""
     if not model.takes.effort:
         return _DEFAULT_OUTPUT_TOKENS
-    return _DEFAULT_OUTPUT_TOKENS + _THINKING_TOKENS[effort or ("none" if model.vendor in _OWN else "medium")]
+    return _DEFAULT_OUTPUT_TOKENS + _THINKING_TOKENS[effort or ("none" if model.vendor in routing.OWN else "medium")]
 
 
 def _most(model: Model, asked: ChatInput, cap: int, asking: Asking) -> dict[str, int]:

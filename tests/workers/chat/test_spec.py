@@ -78,15 +78,19 @@ def test_a_model_that_thinks_may_say_more_where_nothing_is_said_of_it(who: Askin
 
 
 def test_the_studio_has_simple_things_answered_at_once_and_hard_ones_thought_of(who: Asking) -> None:
-    def found(text: str, **options: Any) -> tuple[str | None, int | None]:
+    vendors = Asking(settings=Settings(openai_api_key="k"), plan="pro")
+
+    def found(text: str, who: Asking = vendors, **options: Any) -> tuple[str | None, int | None]:
         given = {"messages": [{"role": "user", "content": text}], **options}
         asked = msgspec.convert({"kind": "chat", "input": given}, Chat).resolved(who).input
         return asked.thinking, asked.max_output_tokens
 
+    hard = "برهن أن عدد الأعداد الأولية غير منته خطوة بخطوة"
     assert found("مرحبا") == ("none", 1024)
-    assert found("برهن أن عدد الأعداد الأولية غير منته خطوة بخطوة")[0] == "high"
+    assert found(hard) == ("high", 1024 + 15_360)
     assert found("مرحبا", effort="high")[0] == "high", "who says how hard is asked for it"
-    assert found("برهن أن عدد الأعداد الأولية غير منته", model="great")[0] is None
+    assert found(hard, model="gpt-6-luna") == (None, 1024 + 7168)
+    assert found(hard, who)[0] is None, "a server of the operator's own may refuse to hear of it"
 
 
 def test_a_chat_that_was_kept_before_models_were_routed_is_made_and_asked_again(who: Asking) -> None:

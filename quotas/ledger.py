@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import ids
 from infra.errors import PulseError
-from infra.models import Account, Balance, LedgerEntry
+from infra.models import Account, Balance, Hold, LedgerEntry
 from quotas import plans, spend
 
 # What is granted where a hold speaks of a cap that is set no more, such as that of a batch read before.
@@ -264,6 +264,12 @@ async def standings(session: AsyncSession, pairs: Iterable[tuple[UUID, str]]) ->
         )
         for row in found
     }
+
+
+async def held(session: AsyncSession, holder_id: UUID) -> dict[str, int]:
+    """Return what an open hold has set aside, in units per meter."""
+    found = select(Hold.meter, Hold.units - Hold.drawn).where(Hold.holder_id == holder_id, Hold.state == "held")
+    return dict((await session.execute(found)).all())
 
 
 async def _open_period(

@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from infra import backoff
+from infra import redis as road
 from infra.database import DatabaseUnavailable
 from infra.errors import PulseError
 from infra.ground import Ground
@@ -25,7 +26,7 @@ from workers import alarm, events, kinds, lifecycle
 from workers.context import LostLease, Made, Run
 from workers.craft.child import Spares
 from workers.desk import Desk
-from workers.lifecycle import End
+from workers.lifecycle import End, orphans
 
 log = structlog.stdlib.get_logger()
 
@@ -194,6 +195,15 @@ async def _end(tools: Tools, run: Run, end: End) -> None:
         raise LostLease
     with contextlib.suppress(asyncio.CancelledError):  # it is over: there is nothing left that a shutdown could stop
         await whole(run.end(ended.terminal(), patience_s=_PATIENCE_S))
+        if ended.left is not None:
+            await _leave(tools, ended.left)
+
+
+async def _leave(tools: Tools, token: Document) -> None:
+    """Have an answer stopped that is not wanted any more, where Redis is there for that."""
+    with contextlib.suppress(TimeoutError, *road.AWAY):
+        async with asyncio.timeout(_PATIENCE_S):
+            await orphans.keep(tools.ground, token)
 
 
 def _wait_s(settings: Settings, failures: int, error: PulseError) -> float:

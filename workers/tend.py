@@ -126,7 +126,7 @@ async def _stop_orphans(ground: Ground) -> None:
 
 
 async def stop_orphans(ground: Ground, gateway: Gateway) -> None:
-    """Have vendors stop the answers of jobs that ended while nobody ran them."""
+    """Have vendors stop the answers of jobs that are over without them."""
     while left := await orphans.take(ground):
         await asyncio.gather(*(gateway.abandon(token) for token in left))
 

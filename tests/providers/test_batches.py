@@ -27,7 +27,7 @@ from providers.types import (
     Turn,
 )
 from tests.support.serving import free_port
-from tests.support.vendor_batches import INPUT_TOKENS, OUTPUT_TOKENS, VendorBatches
+from tests.support.vendor_batches import INPUT_TOKENS, OUTPUT_TOKENS, WRITTEN_TOKENS, VendorBatches
 
 _PATHS = {"openai": "/v1", "anthropic": "/anthropic"}
 
@@ -82,7 +82,9 @@ async def test_every_request_comes_back_under_its_name(door: Batches) -> None:
     counted = Counted(
         input_tokens=INPUT_TOKENS,
         output_tokens=OUTPUT_TOKENS,
-        reasoning_tokens=2 if isinstance(door, openai_batches.OpenAIBatches) else 0,
+        written_tokens=WRITTEN_TOKENS,
+        written_long_tokens=0 if isinstance(door, openai_batches.OpenAIBatches) else 1,
+        reasoning_tokens=2,
     )
     assert list(told["name-0"].said) == [TextDelta("echo: مرحبا\u2028بك"), Finish(reason="stop", counted=counted)]
     assert isinstance(told["name-1"].error, ProviderRefused)

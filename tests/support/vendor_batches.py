@@ -20,6 +20,8 @@ from typing import Any, Literal, cast
 from msgspec import Struct, field
 
 INPUT_TOKENS, OUTPUT_TOKENS = 10, 7
+#: Of the input, what went to the vendor's cache.
+WRITTEN_TOKENS = 2
 #: "before": the connection breaks before the vendor does anything; "after": when it has, without an answer.
 type Fault = Literal["before", "after"] | int
 
@@ -315,7 +317,7 @@ def _response(held: Held, request: Mapping[str, Any]) -> dict[str, Any] | None:
                 ],
                 "usage": {
                     "input_tokens": INPUT_TOKENS,
-                    "input_tokens_details": {"cached_tokens": 0},
+                    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": WRITTEN_TOKENS},
                     "output_tokens": OUTPUT_TOKENS,
                     "output_tokens_details": {"reasoning_tokens": 2},
                     "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
@@ -352,6 +354,12 @@ def _result(held: Held, request: Mapping[str, Any]) -> dict[str, Any]:
                 "content": [{"type": "text", "text": f"echo: {said}"}],
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
-                "usage": {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS},
+                "usage": {
+                    "input_tokens": INPUT_TOKENS - WRITTEN_TOKENS,
+                    "cache_creation_input_tokens": WRITTEN_TOKENS,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1},
+                    "output_tokens": OUTPUT_TOKENS,
+                    "output_tokens_details": {"thinking_tokens": 2},
+                },
             }
             return {"custom_id": custom_id, "result": {"type": "succeeded", "message": message}}

@@ -19,6 +19,8 @@ _PROMPT_TOKENS = 64
 _TOOLS_TOKENS = 600
 # A file's name stands before its pages.
 _FILE_TOKENS = 64
+# UTF-8 bytes a token of what files mostly are.
+_TOKEN_BYTES = 4
 
 #: Counts the tokens of a text, for a model: `tokens.bound` or `tokens.estimate`.
 type Count = Callable[[Model, str], int]
@@ -69,4 +71,5 @@ def _file(model: Model, file: Attached | None, count: Count) -> int:
         return 0
     if file.media_type == PDF:
         return _FILE_TOKENS + (file.pages or 1) * tokens.page_tokens(model)
-    return _FILE_TOKENS + count(model, "x" * 4) * -(-file.size_bytes // 4)
+    # What the words are is not known yet: code, figures and rare scripts have nearly a token for each byte.
+    return _FILE_TOKENS + (file.size_bytes if count is tokens.bound else -(-file.size_bytes // _TOKEN_BYTES))

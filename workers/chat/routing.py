@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
 from msgspec import Struct, structs
 
@@ -14,7 +15,7 @@ from providers.router import route
 from providers.types import Effort
 from workers.chat.parts import FilePart, ImagePart, Message, Part, TextPart, ToolResultPart, placed
 from workers.chat.shape import ChatInput, Routing, Why
-from workers.request import Asking
+from workers.request import Asking, Attached
 
 _ASKED: Final = Why(code="asked", en="You asked for this model.", ar="طلبتَ هذا النموذج.")
 _ALIAS: Final = Why(
@@ -29,8 +30,9 @@ _QUOTA: Final = Why(
 OWN: Final = ("compatible", "local")
 #: How hard a model thinks of what is in a tier, where nobody says: what is simple is answered at once.
 _EFFORTS: Final[Mapping[Tier, Effort]] = {"simple": "none", "medium": "low", "complex": "medium", "reasoning": "high"}
-# Only to tell what fits into a model's context: UTF-8 bytes a token, near for English and Arabic.
+# Only to tell what fits into a model's context: UTF-8 bytes a token, near for English and Arabic; tokens a page.
 _TOKEN_BYTES: Final = 4
+_PAGE_TOKENS: Final = 4_096
 
 
 class ModelUnfit(PulseError):
@@ -66,7 +68,7 @@ def choose(asked: ChatInput, asking: Asking) -> Choice:
 
     Raises `UnknownModel` and what else the catalog raises, `ModelUnfit` and `NoModelCan`.
     """
-    wants = _wants(asked)
+    wants = _wants(asked, asking.files)
     if asked.model == catalog.AUTO:
         return next(_options(asked, asking, wants))
     model = catalog.resolve(asking.settings, asked.model, field="input.model", plan=asking.plan)
@@ -77,7 +79,7 @@ def choose(asked: ChatInput, asking: Asking) -> Choice:
 
 def steps(asked: ChatInput, asking: Asking, *, after: Sequence[str]) -> Iterator[Choice]:
     """Yield what may answer instead of the chain `after`, where the studio was left to choose: ever lesser ones."""
-    options = _options(asked, asking, _wants(asked))
+    options = _options(asked, asking, _wants(asked, asking.files))
     for option in options:
         if option.routing.chain == after:
             break
@@ -153,7 +155,7 @@ def _lack(model: Model, needs: Needs) -> str | None:
     return model.lacks(structs.replace(needs, input_tokens=0))
 
 
-def _wants(asked: ChatInput) -> _Wants:
+def _wants(asked: ChatInput, files: Mapping[UUID, Attached]) -> _Wants:
     fields: dict[str, str] = {}
     for field, _, part in placed(asked.messages):
         if not isinstance(part, TextPart):
@@ -167,9 +169,16 @@ def _wants(asked: ChatInput) -> _Wants:
         files="files" in fields,
         tools="tools" in fields,
         form="form" in fields,
-        input_tokens=sum(len(_turn(message).text.encode()) for message in asked.messages) // _TOKEN_BYTES,
+        input_tokens=sum(len(_turn(message).text.encode()) for message in asked.messages) // _TOKEN_BYTES
+        + sum(_tokens(files.get(part.file_id)) for _, _, part in placed(asked.messages) if isinstance(part, FilePart)),
     )
     return _Wants(needs=needs, fields=fields)
+
+
+def _tokens(file: Attached | None) -> int:
+    if file is None:
+        return 0
+    return file.pages * _PAGE_TOKENS if file.pages else file.size_bytes // _TOKEN_BYTES
 
 
 def _need(part: Part) -> str:

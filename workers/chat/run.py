@@ -7,11 +7,13 @@ from functools import cache
 
 import structlog
 
+from infra.database import DatabaseUnavailable
 from infra.settings import Settings
 from providers import moderation
 from providers.catalog import Model
 from providers.gateway import Serving, Turned
 from providers.types import Finish, ProviderError, Resumable, TextDelta, Thought, Token, ToolCall
+from quotas import ledger
 from workers import events
 from workers.chat import answer, measure, parts, routing, turns
 from workers.chat.answer import Answer
@@ -125,7 +127,15 @@ async def _abandon(run: Run, token: Token) -> None:
 
 
 async def _tell_overage(run: Run, held: dict[str, int], made: Made) -> None:
-    """Say where the vendor counted more than was held: it is charged as far as the quota reaches, and recorded."""
+    """Say where the vendor counted more than was held: that is charged, and what is above it recorded.
+
+    `held` is as it would be held now; another process may have estimated a long text otherwise, on another day's price.
+    """
+    if all(used * 2 <= held.get(meter, 0) for meter, used in made.used.items()):
+        return
+    with contextlib.suppress(DatabaseUnavailable):
+        async with run.ground.database.begin() as session:
+            held = await ledger.held(session, run.job.id)
     for meter, used in made.used.items():
         if used > held.get(meter, 0):
             log.warning("more was used than was held", job=str(run.job.id), meter=meter, used=used, held=held)

@@ -59,7 +59,8 @@ class End(Struct, frozen=True, kw_only=True):
 class Ended(Struct, frozen=True, kw_only=True):
     """A job that is over.
 
-    `left` is the token of an answer that a vendor may still be making, where nobody ran the job that could stop it.
+    `left` is the token of an answer that a vendor may still be making: nobody ran the job that could have it stopped,
+    or it failed for what the vendor knows nothing of.
     """
 
     id: UUID
@@ -88,8 +89,8 @@ _FINISH = text(f"""
                              CAST(:errors AS text[]), CAST(:transcripts AS text[]), CAST(:next_attempts AS integer[]))
                       AS g(id, attempt, was, state, used, result, error, transcript, next_attempt)
     ), locked AS MATERIALIZED (
-        SELECT g.*,
-               CASE WHEN g.was = 'queued' OR g.next_attempt = 1 THEN j.checkpoint #> '{{resume,token}}' END AS token
+        SELECT g.*, CASE WHEN g.was = 'queued' OR g.next_attempt = 1 OR g.state = 'failed'
+                         THEN j.checkpoint #> '{{resume,token}}' END AS token
         FROM jobs j JOIN given g ON g.id = j.id AND g.attempt = j.attempt AND g.was = j.state
         WHERE j.id = ANY(CAST(:ids AS uuid[])) ORDER BY j.id FOR NO KEY UPDATE OF j
     ), over AS (

@@ -1,4 +1,4 @@
-"""Answers that a vendor may still be making for jobs that ended while nobody ran them, until they are stopped there.
+"""Answers that a vendor may still be making for jobs that are over, until they are stopped there.
 
 Whoever ends such a job may be the API, which speaks to no vendor: the tender has them stopped. What Redis loses of this
 is made to its end, and paid for; the job's account is not charged for it.

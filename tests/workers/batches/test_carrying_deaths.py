@@ -25,7 +25,7 @@ _SAYS = ("one", "two", "refuse")
 @pytest.mark.parametrize(
     ("model", "stride"),
     [
-        (OPENAI, 3),
+        (OPENAI, 7),
         pytest.param(OPENAI, 1, marks=pytest.mark.trial),
         pytest.param(ANTHROPIC, 1, marks=pytest.mark.trial),
     ],

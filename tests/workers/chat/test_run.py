@@ -11,9 +11,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 from infra.ground import Ground
-from infra.models import Account, Job
+from infra.models import Account, Balance, Hold, Job
 from infra.settings import Settings
 from providers import types
 from providers.catalog import Model
@@ -253,6 +254,23 @@ async def test_an_answer_that_its_account_cancels_is_abandoned_and_charged_as_fa
     await assert_even(ground)
 
 
+async def test_what_is_counted_above_the_hold_is_told_by_what_was_really_held(
+    client: Client, ground: Ground, account: Account
+) -> None:
+    job = await submit(client, chat("hi", model="middle", fallbacks=[], max_output_tokens=10))
+    held = (64 + 16 + 2) * 2 + 10 * 4
+    assert (await balance_of(ground, account)).held == held
+    async with ground.database.begin() as session:
+        await session.execute(update(Hold).values(units=Hold.units - 54))
+        await session.execute(update(Balance).where(Balance.held == held).values(held=held - 54))
+    finish = types.Finish(reason="length", counted=types.Counted(input_tokens=60, output_tokens=10))
+    await performed(ground, Script(ground.settings, [*OPENED, types.TextDelta("Hi"), finish]), job)
+    assert (await until(client, job))["charged"] == {"chat_tokens": 150}
+    warned = [event["detail"] for _, event in await said(client, job) if event.get("code") == "overage"]
+    assert warned == [{"meter": "chat_tokens", "held": 150, "used": 160}]
+    assert (await balance_of(ground, account)).overage == 10
+
+
 @pytest.mark.parametrize("nobody", ["waits", "stopped with others", "late", "dead", "dead and claimed again"])
 async def test_an_answer_is_abandoned_whose_job_is_cancelled_while_nobody_runs_it(
     client: Client, ground: Ground, nobody: str
@@ -282,6 +300,23 @@ async def test_an_answer_is_abandoned_whose_job_is_cancelled_while_nobody_runs_i
     assert gateway.abandoned == [TOKEN]
     ended = await until(client, job)
     assert (ended["state"], ended["charged"]) == ("canceled", {"chat_tokens": 0})
+    await assert_even(ground)
+
+
+async def test_an_answer_is_abandoned_that_took_longer_than_its_job_may(client: Client, ground: Ground) -> None:
+    hasty = msgspec.structs.replace(
+        ground, settings=msgspec.structs.replace(ground.settings, chat_timeout_s=0.1, max_tries=1)
+    )
+    job = await submit(client, chat("hi", model="middle"))
+
+    async def hold() -> None:
+        await asyncio.sleep(10)
+
+    gateway = Script(hasty.settings, [*OPENED, types.Resumable(token=TOKEN), types.TextDelta("Hel", at=1), hold])
+    await performed(hasty, gateway, job)
+    assert (await until(client, job))["error"]["code"] == "job_timed_out"
+    await tend.stop_orphans(ground, gateway)
+    assert gateway.abandoned == [TOKEN]
     await assert_even(ground)
 
 

@@ -10,7 +10,7 @@ import pytest
 from infra.settings import Settings
 from providers import catalog, tokens
 from tests.support.catalogs import three
-from workers.chat import routing
+from workers.chat import measure, routing
 from workers.chat.spec import Chat, ChatInput
 from workers.request import Asking, Attached
 
@@ -110,3 +110,23 @@ def test_a_chat_that_was_kept_before_models_were_routed_is_made_and_asked_again(
     assert again.resolved(who).input.model == "middle"
     assert chat.most(who) == {"chat_tokens": (64 + 16 + 2) * 2 + 100 * 4}
     assert msgspec.convert(kept["input"] | {"max_output_tokens": None}, ChatInput).max_output_tokens is None
+
+
+@pytest.mark.parametrize("text", ["for(int i=0;i<n;++i){a[i]^=b[i]&0x7f;}\n", "12.5,33,foo;bar\n", "هٰذَا نَصٌّ مُشَكَّلٌ. "])
+def test_a_file_is_held_at_what_it_may_have_whatever_is_in_it(text: str) -> None:
+    settings = Settings(openai_api_key="k", anthropic_api_key="k", google_api_key="k")
+    text *= 100
+    part = {"type": "file", "file_id": str(NOTES)}
+    asked = msgspec.convert({"messages": [{"role": "user", "content": [part]}]}, ChatInput)
+    files = {NOTES: msgspec.structs.replace(FILES[NOTES], size_bytes=len(text.encode()))}
+    for model in catalog.offered(settings).values():
+        read = measure.most(model, asked, files)
+        assert read >= min(tokens.estimate(model, text), model.context_tokens), model.id
+
+
+def test_a_long_file_is_for_a_model_that_can_read_it(who: Asking) -> None:
+    long = msgspec.structs.replace(FILES[NOTES], size_bytes=200_000)
+    asking = msgspec.structs.replace(who, files={NOTES: long})
+    part = {"type": "file", "file_id": str(NOTES)}
+    kept = msgspec.convert({"kind": "chat", "input": {"messages": [{"role": "user", "content": [part]}]}}, Chat)
+    assert kept.resolved(asking).input.model == "great", "middle reads 32,000 tokens"

@@ -48,7 +48,8 @@ class Reading:
     def take(self, chunk: object) -> Iterator[TextDelta | Alive]:
         """Yield the text of a chunk and remember the rest."""
         # Usage may ride on any chunk, also on one that has choices (seen with several servers).
-        self._counted = _counted(payload.at(chunk, "usage")) or self._counted
+        if usage := payload.at(chunk, "usage"):
+            self._counted = _counted(usage) or self._counted
         for choice in payload.items(chunk, "choices"):
             delta = payload.at(choice, "delta")
             for field in ("content", "refusal"):
@@ -125,5 +126,5 @@ def _counted(usage: object) -> Counted | None:
 
 def _words(delta: object, field: str) -> str:
     """Return text, which some servers send as a list of parts."""
-    parts = payload.items(delta, field)
-    return "".join(payload.text(part, "text") for part in parts) if parts else payload.text(delta, field)
+    found = payload.at(delta, field)
+    return found if isinstance(found, str) else "".join(payload.text(part, "text") for part in payload.items(found))

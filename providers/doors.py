@@ -32,7 +32,7 @@ _PREFIX = "pulse:vendors:"
 _SCRIPT = (Path(__file__).parents[1] / "infra" / "lua" / "doors.lua").read_text(encoding="utf-8")
 _KEEP_S = 10.0
 _MOST_AT_ONCE = 500
-# No call waits longer for a Redis that hangs, and only one a second waits at all.
+# The first call waits no longer for a Redis that hangs; after that it is tried once a second, and no call waits.
 _PATIENCE_S, _REST_S = 0.25, 1.0
 _CLOSING_S = 1.0
 _FACTS: dict[int, type[types.ProviderError]] = {
@@ -89,6 +89,9 @@ class Doors:
         self._words: Coalescer[_Word, Answer] = Coalescer(self._say, most=_MOST_AT_ONCE)
         self._last: asyncio.Future[Answer] | None = None
         self._renewing: asyncio.Task[None] | None = None
+        #: Whether Redis did not answer when it was asked last: then nobody waits for it until it does.
+        self._away = False
+        self._trying: asyncio.Task[object] | None = None
 
     async def admit(self, doors: Sequence[Door], tokens: int) -> "Lease | Closed":
         """Take a slot at the first of `doors` that lets in a call with so many tokens."""
@@ -131,9 +134,10 @@ class Doors:
 
     async def close(self) -> None:
         """Return when all that was said has been heard, which is given a moment."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+        for going_on in (self._renewing, self._trying):
+            if going_on is not None:
+                going_on.cancel()
+                await asyncio.gather(going_on, return_exceptions=True)
         if self._last is not None:
             await asyncio.wait([self._last], timeout=_CLOSING_S)
 
@@ -169,12 +173,21 @@ class Doors:
         return answer
 
     async def _shared(self, told: list[Told], asked: list[Ask]) -> list[list[int]] | None:
-        """Return what Redis answers; None where it cannot be asked."""
+        """Return what Redis answers; None where it cannot be asked, or did not answer and is tried beside the calls."""
         if self._script is None:
             return None
+        if not self._away:
+            return await self._asked(told, asked)
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._asked(told, []))
+        return None
+
+    async def _asked(self, told: list[Told], asked: list[Ask]) -> list[list[int]] | None:
         said = list(self._calls.items())
         packed = msgspec.msgpack.encode((0, self._process, int(self._keep_s * 1000), self._policy, said, told, asked))
-        return await self._breaker.ask(lambda: self._script([], [_PREFIX, packed]))
+        answer = await self._breaker.ask(lambda: self._script([], [_PREFIX, packed]))
+        self._away = answer is None
+        return answer
 
     async def _renew(self) -> None:
         """Say again and again how many calls there are while there are some: what is not said counts no longer."""

@@ -25,7 +25,9 @@ def items(value: Any, *path: str) -> Sequence[object]:
 def at(value: Any, *path: str) -> Any:
     """Return whatever is at `path`; None where there is nothing."""
     for name in path:
-        if type(value) is dict or isinstance(value, Mapping):  # an instance check costs ten times as much
+        if value is None:
+            return None
+        if type(value) is dict or isinstance(value, Mapping):  # such a check of an instance costs ten times as much
             value = cast("Any", value).get(name)
         else:
             value = getattr(value, name, None)

@@ -23,7 +23,7 @@ from workers.request import Request
 log = structlog.stdlib.get_logger()
 _LONGEST_WAIT_S = 2.0
 # How long a room may speak without a pause before others get their turn.
-_TURN_S = 0.001
+_TURN_S = 0.0005
 
 
 class LostLease(Exception):

@@ -1,11 +1,13 @@
 """The OpenAI wire: what is an end, what is a failure, and what was counted."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
 
 from infra.settings import Settings
 from providers import compatible, deployments, types
+from tests.support.sse_wire import Fault, Reciter, frame
 from tests.support.vendor import Answer, Vendor
 
 CALL = types.ChatCall(model="wire-1", turns=[types.Turn("user", [types.Text("hi")])], output_tokens=5)
@@ -142,3 +144,26 @@ async def test_these_servers_keep_no_answer(models: compatible.CompatibleChat) -
     with pytest.raises(types.AnswerLost):
         _ = [chunk async for chunk in models.resume(CALL, {"id": "x"}, None)]
     await models.abandon({"id": "x"})
+
+
+async def test_an_answer_that_is_whole_waits_for_no_end_of_its_connection() -> None:
+    said = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    async with Reciter.serving() as server:
+        server.frames = [frame(said), frame("[DONE]")]
+        server.faults = [Fault(kind="stall", after=2)]
+        models = compatible.connect(deployments.of(Settings(compatible_url=server.url))["compatible"][0])
+        async with asyncio.timeout(10):
+            chunks = [chunk async for chunk in models.stream(CALL)]
+            await server.left.wait()
+        assert chunks[1:] == [types.TextDelta("Hi"), types.Finish(reason="stop", counted=None)]
+        await models.close()
+
+
+async def test_an_event_without_a_word_is_passed_by() -> None:
+    said = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    async with Reciter.serving() as server:
+        server.frames = ["data:\n\n", frame(said), ": nothing\n\n"]
+        models = compatible.connect(deployments.of(Settings(compatible_url=server.url))["compatible"][0])
+        chunks = [chunk async for chunk in models.stream(CALL)]
+        assert chunks[1:] == [types.TextDelta("Hi"), types.Finish(reason="stop", counted=None)]
+        await models.close()

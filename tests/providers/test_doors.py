@@ -210,11 +210,18 @@ async def test_without_redis_each_process_goes_by_what_it_knows_and_nobody_waits
             assert [getattr(lease, "door", None) for lease in found] == [OTHER, OTHER, *[None] * 7]
             found = [await other.admit([ONE], 1) for _ in range(9)]
             assert sum(isinstance(lease, Lease) for lease in found) == 3
+        await asyncio.sleep(1.1)  # then it is tried again
+        waiting = asyncio.create_task(one.admit([ONE], 1))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert waiting.done(), "no call waits for that"
         if how == "killed":
             await backend.start()
         else:
             backend.thaw()
-        await asyncio.sleep(1.1)  # then it is asked again
+        await asyncio.sleep(1.1)
+        await entered(other, OTHER)  # by which it is heard that it is there again
+        await asyncio.sleep(0.3)
         await entered(other, Door(SECOND_DEPLOYMENT, "m"))
         assert (await closed(one, ONE)).why in {health.CROWDED, health.LIMITED}
 

@@ -40,6 +40,8 @@ async def make(request: Chat, run: Run) -> Made:
     """
     asked = request.input
     chain = routing.models(run.settings, asked)
+    most_s = timeout_s(run.settings)
+    left_s = min(most_s, run.job.timeout_s or most_s)
     if run.job.attempt > 1:
         await run.say(events.Restarted(attempt=run.job.attempt))
     texts = [text for _, text in parts.texts(asked.messages)]
@@ -54,7 +56,7 @@ async def make(request: Chat, run: Run) -> Made:
     saying = _Saying(run, Answer(run.settings, asked, chain, likely), run.resume.get("token"))
     call = turns.call(asked, loaded, output_tokens=asked.max_output_tokens or chain[0].output_tokens)
     try:
-        async with aclosing(run.gateway.stream(chain, call, token=saying.token)) as stream:
+        async with aclosing(run.gateway.stream(chain, call, token=saying.token, left_s=left_s)) as stream:
             async for said in stream:
                 await saying.hear(said)
     except asyncio.CancelledError:

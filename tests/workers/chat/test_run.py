@@ -45,6 +45,7 @@ class Script(Gateway):
         super().__init__(settings)
         self.calls: list[list[Any]] = list(calls)
         self.tokens: list[types.Token | None] = []
+        self.lefts: list[float | None] = []
         self.abandoned: list[types.Token] = []
 
     async def stream(
@@ -53,12 +54,13 @@ class Script(Gateway):
         call: types.ChatCall,
         *,
         token: types.Token | None = None,
-        left_s: float | None = None,  # noqa: ARG002
+        left_s: float | None = None,
     ) -> AsyncGenerator[Said]:
         """Say the next call's words."""
         assert call.resumable
         assert chain
         self.tokens.append(token)
+        self.lefts.append(left_s)
         for each in self.calls.pop(0):
             if inspect.iscoroutinefunction(each):
                 await each()
@@ -344,6 +346,14 @@ async def test_an_answer_is_not_abandoned_when_a_worker_goes_down_or_has_lost_it
         await asyncio.gather(waiting, making, return_exceptions=True)
         assert making.cancelled()
         assert gateway.abandoned == []
+
+
+async def test_no_wait_of_the_gateway_is_longer_than_a_try_may_run(client: Client, ground: Ground) -> None:
+    for asked, left_s in (({}, ground.settings.chat_timeout_s), ({"timeout": 30}, 30)):
+        job = await submit(client, chat("hi", model="middle") | asked)
+        gateway = Script(ground.settings, [*OPENED, types.TextDelta("Hi."), END])
+        await performed(ground, gateway, job)
+        assert gateway.lefts == [left_s]
 
 
 async def test_what_a_vendor_says_all_at_once_leaves_while_it_is_said(client: Client, ground: Ground) -> None:

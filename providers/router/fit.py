@@ -23,7 +23,7 @@ from providers.router.twins import Twins
 _ROUNDS = 300
 _STEP = 0.5
 _KEEP = 0.9
-_SHRINK = 0.6  # of the squares of the weights, per row
+_SHRINK = 1.2  # of the squares of the weights, per row
 _TWIN = 0.5  # of the squared difference of twins' sums
 _COPIES = 2
 _LEFT_OUT_PERCENT = 20

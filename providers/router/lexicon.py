@@ -89,6 +89,8 @@ def found(words: Sequence[Word]) -> list[str]:
         if entry is None:
             continue
         terms = _standing(entry, words, at)
+        if not terms:
+            continue
         hidden = max((len(term.rest) + 1 for term in terms if term.hides), default=0)
         if hidden:
             shown = at + hidden
@@ -102,10 +104,10 @@ def _standing(entry: _Entry, words: Sequence[Word], at: int) -> list[_Term]:
     word = words[at]
     terms = [term for term in entry.single if term.ends == "" or word.text.endswith(term.ends)]
     if (entry.rows or entry.loose) and at + 1 < len(words):
-        following = _forms(words[at + 1].text)
+        following = words[at + 1].text
         further = list(entry.loose)
-        if not entry.rows.keys().isdisjoint(following):
-            further += [term for first, row in entry.rows.items() if first in following for term in row]
+        if not entry.rows.keys().isdisjoint(_forms(following)):
+            further += [term for form in forms(following) for term in entry.rows.get(form, ())]
         terms += [term for term in further if _follows(words, at + 1, term.rest)]
     return terms if word.opens else [term for term in terms if not term.opens]
 

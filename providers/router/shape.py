@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 # A head and a tail of this many letters stand for a long text, so that the time taken has a bound. Before marks are
 # taken off, thrice as much is read: a letter has rarely more than one.
-HEAD = 560
-TAIL = 280
+HEAD = 480
+TAIL = 240
 _MARKED = 3
 _LINE = 200  # letters of a line that are looked at to tell whether it is code
 

@@ -24,6 +24,17 @@ class Twins(Struct, frozen=True):
     kind: str = ""
 
 
+class _Line(Struct, frozen=True):
+    """A line as it may come: what others call `part` and `kind` can be anything."""
+
+    id: str | int
+    tier: Tier
+    en: str
+    ar: str
+    part: object = None
+    kind: object = None
+
+
 def read(path: Path) -> list[Twins]:
     """Return the twins of a file of JSON lines; empty lines are passed by. Raises `MalformedTwins`."""
     try:
@@ -42,9 +53,10 @@ def read(path: Path) -> list[Twins]:
 
 def _line(path: Path, number: int, line: bytes) -> tuple[int, Twins]:
     try:
-        twins = msgspec.json.decode(line, type=Twins)
+        read = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedTwins(f"{path}:{number}: {error}") from error
-    if not twins.en.strip() or not twins.ar.strip():
+    if not read.en.strip() or not read.ar.strip():
         raise MalformedTwins(f"{path}:{number}: an empty prompt")
-    return number, twins
+    part, kind = (value if isinstance(value, str) else "" for value in (read.part, read.kind))
+    return number, Twins(read.id, read.tier, read.en, read.ar, part, kind)

@@ -14,6 +14,7 @@ from infra.ground import Ground
 from infra.models import Account
 from infra.settings import Settings
 from providers import catalog, tokens
+from providers.router import lexicon, score
 from tests.support.served import speaking
 
 pytestmark = pytest.mark.reused
@@ -140,3 +141,10 @@ async def test_the_table_of_tokens_is_there_before_the_first_request_where_a_mod
         tokens._counting.cache_clear()  # pyright: ignore[reportPrivateUsage]
         async with speaking(msgspec.structs.replace(settings, **changes), key):
             assert tokens._counting.cache_info().currsize == loaded  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_the_router_is_loaded_before_the_first_request(settings: Settings, key: str) -> None:
+    lexicon.load.cache_clear()
+    score.weights.cache_clear()
+    async with speaking(settings, key):
+        assert lexicon.load.cache_info().currsize == score.weights.cache_info().currsize == 1

@@ -56,6 +56,17 @@ def test_a_malformed_line_is_named(file: Path, capsys: pytest.CaptureFixture[str
     assert what in error
 
 
+def test_lines_of_another_system_and_with_further_fields_are_read(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = '{"kind": 3, "part": null, "tags": ["a"], "id": 2, "tier": "simple", "en": "Hi", "ar": "أهلا"}'
+    file.write_bytes(f"\ufeff\r\n{GOOD}\r\n  \r\n{more}".encode())
+    assert evaluate.main([str(file)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 pairs\nagreement: 100.0 %\naccuracy_en: 100.0 %\naccuracy_ar: 100.0 %\n")
+    assert json.loads(out.splitlines()[-1]) == {"pairs": 2, "agreement": 1, "accuracy_en": 1, "accuracy_ar": 1}
+
+
 def test_bytes_that_are_no_text_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_bytes(b'{"id": 1, "tier": "simple", "en": "\xff", "ar": "b"}\n')
     assert evaluate.main([str(file)]) == 1

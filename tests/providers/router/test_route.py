@@ -50,9 +50,9 @@ def test_twins_get_the_same_tier_and_the_labelled_one(file: Path) -> None:
 def test_twins_that_the_weights_never_saw_do_nearly_as_well(pairs: list[Twins]) -> None:
     kept = [pair for pair in pairs if pair.part == "kept"]
     found = good(kept)
-    assert len(kept) >= 90
-    assert found["agreement"] >= 0.92
-    assert min(found["accuracy_en"], found["accuracy_ar"]) >= 0.92
+    assert len(kept) >= 200
+    assert found["agreement"] >= 0.95
+    assert min(found["accuracy_en"], found["accuracy_ar"]) >= 0.95
 
 
 def test_no_dialect_and_no_mark_does_worse(pairs: list[Twins]) -> None:
@@ -67,7 +67,7 @@ def test_no_dialect_and_no_mark_does_worse(pairs: list[Twins]) -> None:
 def test_there_are_about_as_many_twins_of_each_tier(pairs: list[Twins]) -> None:
     counts = [sum(pair.tier == tier for pair in pairs) for tier in TIERS]
     assert sum(counts) >= 360
-    assert max(counts) <= 1.2 * min(counts)
+    assert max(counts) <= 1.25 * min(counts)
 
 
 def test_hard_arabic_is_not_sent_to_the_simplest_model() -> None:

@@ -74,19 +74,21 @@ REASONS: dict[str, Reason] = {
 }
 _CODES = {name: code for code, reason in REASONS.items() for name in reason.of}
 _MOST = 3
+#: What can be said for the simplest tier: that several things are asked is no reason to take them for simple.
+_SIMPLE = frozenset({"greeting", "fact", "short"})
 
 
-def codes(spoke: Iterable[tuple[str, float]]) -> tuple[str, ...]:
+def codes(spoke: Iterable[tuple[str, float]], *, simple: bool) -> tuple[str, ...]:
     """Return what speaks for a tier, from the weighted features: the heaviest code first, three at most, one at least.
 
-    Features of the same code are summed, what speaks against it too.
+    Features of the same code are summed, what speaks against it too. `simple`: for the simplest tier.
     """
     weight: dict[str, float] = {}
     for name, value in spoke:
         code = _code(name)
         weight[code] = weight.get(code, 0.0) + value
     heavy = sorted((code for code, value in weight.items() if value > 0), key=lambda code: (-weight[code], code))
-    told = [code for code in heavy if code != "ordinary"]
+    told = [code for code in heavy if (code in _SIMPLE if simple else code != "ordinary")]
     return tuple(told[:_MOST]) or ("ordinary",)
 
 

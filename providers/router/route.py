@@ -62,7 +62,7 @@ def _found(turn: Asked, tools: int) -> Found:
 def scored(text: str) -> tuple[int, float, tuple[str, ...]]:
     """Return the rank of a turn's tier, its place on the ladder of tiers, and why; the latest turns are kept."""
     told = score(text)
-    return told.rank, told.score, codes(told.because)
+    return told.rank, told.score, codes(told.because, simple=told.rank == 0)
 
 
 def prepare() -> None:

@@ -212,3 +212,10 @@ def test_where_no_model_is_good_enough_the_best_one_comes_first() -> None:
 def test_a_lower_model_that_costs_no_less_is_no_step_down() -> None:
     small, big = model("s", "simple", 5), model("c", "complex", 5)
     assert [one.id for one in route.choose(Found("complex", 0.6, ("design",)), [small, big])] == ["c"]
+
+
+@pytest.mark.parametrize("text", ["What is the capital of France?", "ما عاصمة فرنسا؟", "thanks a lot!", "شكرا"])
+def test_what_is_simple_is_said_to_be_so(text: str) -> None:
+    found = route.tier([route.Asked("user", text)])
+    assert found.tier == "simple"
+    assert route.reason(found)["code"] in {"greeting", "fact", "short", "ordinary"}

@@ -57,7 +57,7 @@ class Size(Struct, frozen=True, kw_only=True):
 
 
 QUICK = Size(rounds=1, chunks=200, answers=60, paced=100, warm=50)
-FULL = Size(rounds=3, chunks=500, answers=300, paced=700, warm=50)
+FULL = Size(rounds=3, chunks=500, answers=150, paced=700, warm=50)
 
 
 class _Target(Struct, frozen=True, kw_only=True):

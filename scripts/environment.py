@@ -79,7 +79,7 @@ def make(python_needed: str, *, dev: bool) -> None:
         run("making .venv", [uv, "venv", "--quiet", "--no-project", "--python", python, str(VENV)])
     STAMP.unlink(missing_ok=True)
     into = ["--python", str(VENV / "bin" / "python")]
-    say("installing the packages (about 180 MB the first time, 270 MB with the developers' tools)")
+    say("installing the packages (about 300 MB the first time, 440 MB with the developers' tools)")
     run("installing the packages", [uv, "pip", "sync", *into, "--compile-bytecode", str(lock(dev=dev))])
     editable = ["--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     run("installing the pulse command", [uv, "pip", "install", *into, *editable])

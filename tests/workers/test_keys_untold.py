@@ -1,7 +1,6 @@
 """A vendor's key is told to nobody: not by logs, errors, events, results or rows, whatever a vendor repeats."""
 
 import base64
-import importlib
 import json
 import logging
 import sys
@@ -121,7 +120,7 @@ def assert_untold(key: str, *where: str) -> None:
 async def test_what_an_adapter_says_of_a_vendor_that_repeats_the_key_has_none_of_it(
     told: pytest.CaptureFixture[str], whose: Vendor, place: str
 ) -> None:
-    vendors = speaking(whose)
+    vendors = Vendors()
     async with echoing(place) as url:
         settings = with_key(Settings(env="production" if PLACES.index(place) % 2 else "test"), whose, url, KEY)
         telemetry.configure(settings, "test")
@@ -145,26 +144,11 @@ async def test_what_an_adapter_says_of_a_vendor_that_repeats_the_key_has_none_of
 async def test_a_job_that_fails_by_a_vendor_that_repeats_its_key_keeps_none_of_it(
     settings: Settings, told: pytest.CaptureFixture[str], whose: Vendor
 ) -> None:
-    speaking(whose)
     async with echoing("400") as url:
         error, kept = await fail(with_key(settings, whose, url, KEY), "test")
     said = told.readouterr()
     assert error["code"] in said.out, "it was logged"
     assert_untold(KEY, json.dumps(error), kept, said.out, said.err)
-
-
-def speaking(whose: Vendor) -> Vendors:
-    """Return open clients; the test is skipped where nothing speaks to this vendor."""
-    if not hasattr(_adapter(whose), "connect"):
-        pytest.skip(f"nothing speaks to {whose}")
-    return Vendors()
-
-
-def _adapter(vendor: Vendor) -> object:
-    try:
-        return importlib.import_module(f"providers.{vendor}")
-    except ModuleNotFoundError:
-        return None
 
 
 @pytest.mark.reused

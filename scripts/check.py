@@ -30,7 +30,7 @@ _STEPS = {
 _PYTEST = (sys.executable, "-m", "pytest")
 _BESIDE = (
     *("tests/workers/scan", "tests/infra/fetch", "tests/simulation", "tests/workers/chat"),
-    *("tests/api", "tests/scripts"),
+    *("tests/api", "tests/scripts", "tests/providers"),
 )
 # So long tests that are broken off have for ending the servers that they have started.
 _PATIENCE_S = 30.0

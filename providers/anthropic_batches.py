@@ -113,17 +113,13 @@ def _requests(batch: MessageBatch) -> int:
 
 def _params(call: types.ChatCall) -> dict[str, Any]:
     """Return the body of a request; without a temperature, which these models do not take."""
-    system = "\n\n".join(_words(turn) for turn in call.turns if turn.role == "system")
+    system = "\n\n".join(turn.words for turn in call.turns if turn.role == "system")
     params: dict[str, Any] = {
         "model": call.model,
         "max_tokens": call.output_tokens,
-        "messages": [{"role": turn.role, "content": _words(turn)} for turn in call.turns if turn.role != "system"],
+        "messages": [{"role": turn.role, "content": turn.words} for turn in call.turns if turn.role != "system"],
     }
     return params | ({"system": system} if system else {})
-
-
-def _words(turn: types.Turn) -> str:
-    return "".join(part.text for part in turn.parts if isinstance(part, types.Text))
 
 
 def _answer(line: Mapping[str, Any]) -> Answer:

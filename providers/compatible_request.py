@@ -40,7 +40,7 @@ def _turn(turn: Turn) -> Iterator[ChatCompletionMessageParam]:
 
 
 def _assistant(turn: Turn) -> ChatCompletionMessageParam:
-    words = "".join(part.text for part in turn.parts if isinstance(part, Text))
+    words = turn.words
     calls: list[ChatCompletionMessageFunctionToolCallParam] = [
         {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
         for part in turn.parts

@@ -127,7 +127,7 @@ def _line(ask: Ask) -> dict[str, Any]:
 def _body(call: types.ChatCall) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": call.model,
-        "input": [{"role": turn.role, "content": _words(turn)} for turn in call.turns],
+        "input": [{"role": turn.role, "content": turn.words} for turn in call.turns],
         "max_output_tokens": call.output_tokens,
         "store": False,
     }
@@ -136,10 +136,6 @@ def _body(call: types.ChatCall) -> dict[str, Any]:
     if call.effort is not None:
         body["reasoning"] = {"effort": call.effort}
     return body
-
-
-def _words(turn: types.Turn) -> str:
-    return "".join(part.text for part in turn.parts if isinstance(part, types.Text))
 
 
 def _answer(line: Mapping[str, Any]) -> Answer:

@@ -340,5 +340,5 @@ def own(token: Token) -> Token:
 
 def _tokens(call: ChatCall) -> int:
     """Return about how many tokens a call sends, for what is left of a key's allowance: three characters are one."""
-    words = sum(len(part.text) for turn in call.turns for part in turn.parts if isinstance(part, types.Text))
+    words = sum(len(turn.words) for turn in call.turns)
     return words // 3 + 1

@@ -70,6 +70,11 @@ class Turn(Struct, frozen=True):
     role: Role
     parts: Sequence[Part]
 
+    @property
+    def words(self) -> str:
+        """All of its text, without what else it has."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
 
 class Tool(Struct, frozen=True, kw_only=True):
     """A function that the model may want called; `schema` is the JSON Schema of its arguments (an object)."""
